@@ -1,0 +1,1 @@
+"""Hands: sockets, disk, HTTP, probes. They know wire and model, and no machine."""

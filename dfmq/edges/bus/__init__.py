@@ -1,0 +1,1 @@
+"""The message bus: ZeroMQ sockets, drained without copies."""

@@ -1,0 +1,1 @@
+"""The disk: content, journal, write-behind, space."""

@@ -1,0 +1,1 @@
+"""Decisions: events in, effects out. Pure; whoever performs the effects is in nodes and edges."""

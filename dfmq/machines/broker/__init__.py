@@ -1,0 +1,1 @@
+"""The broker's decisions: who is here, who holds what, who takes which piece from whom."""

@@ -1,0 +1,80 @@
+"""The chunks of one piece on their way to being held. Knows no lease and no disk; proving itself is a comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dfmq.errors import InvariantViolated
+from dfmq.model import bitfield
+
+#: Every chunk digest on the bus has 16 octets (xxh3_128, or blake3 cut to 16).
+DIGEST_BYTES = 16
+
+
+class Assembly:
+    """One piece being gathered, by one writer.
+
+    Law: stored ⊆ proven ⊆ {0 … count-1}; payloads are exactly those of proven minus stored; a chunk is proven once.
+    """
+
+    __slots__ = ("count", "payloads", "piece", "proofs", "proven", "stored")
+
+    def __init__(self, piece: int, count: int, proofs: bytes | None, stored: int = 0) -> None:
+        """`proofs`: the broker's word, 16 octets a chunk; None: we read the source and make the proofs ourselves."""
+        self.piece = piece
+        self.count = count
+        #: chunk → digest while we make them ourselves, else the broker's word
+        self.proofs: dict[int, bytes] = {}
+        if proofs is not None:
+            self.learn(proofs)
+        #: proven chunks, in memory or stored
+        self.proven = stored
+        #: chunks that are on disk
+        self.stored = stored
+        #: chunk → opaque payload, from proof until it is stored: what cut-through sends on
+        self.payloads: dict[int, Any] = {}
+
+    def learn(self, proofs: bytes) -> None:
+        """Take the broker's word on every chunk of the piece."""
+        self.proofs = {i: proofs[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES] for i in range(self.count)}
+
+    def missing(self) -> int:
+        """Chunks not proven yet, bit set."""
+        return bitfield.full(self.count) & ~self.proven
+
+    def is_true(self, chunk: int, digest: bytes) -> bool:
+        """Whether this digest is the one the broker gave for the chunk."""
+        return self.proofs.get(chunk) == digest
+
+    def add(self, chunk: int, payload: Any) -> None:
+        """Take in a proven chunk."""
+        if self.proven >> chunk & 1 or chunk >= self.count:
+            raise InvariantViolated(f"piece {self.piece}: chunk {chunk} proven twice, or beyond {self.count}")
+        self.proven |= 1 << chunk
+        self.payloads[chunk] = payload
+
+    def mark_stored(self, chunk: int) -> bool:
+        """The chunk is on disk, its payload may go. True if this makes the piece whole. Unknown chunks are no news."""
+        if not self.proven >> chunk & 1 or self.stored >> chunk & 1:
+            return False
+        self.stored |= 1 << chunk
+        self.payloads.pop(chunk, None)
+        return self.is_whole
+
+    @property
+    def is_whole(self) -> bool:
+        """Every chunk is stored."""
+        return self.stored == bitfield.full(self.count)
+
+    def joined_proofs(self) -> bytes:
+        """The digests of all chunks, in order; of a whole piece."""
+        return b"".join(self.proofs[i] for i in range(self.count))
+
+    def check(self) -> None:
+        """See the class's law."""
+        everything = bitfield.full(self.count)
+        waiting = bitfield.of(self.payloads)
+        if self.stored & ~self.proven or self.proven & ~everything or waiting != self.proven & ~self.stored:
+            raise InvariantViolated(
+                f"piece {self.piece}: count {self.count} proven {self.proven:b} stored {self.stored:b} waiting {waiting:b}"
+            )

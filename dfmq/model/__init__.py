@@ -1,0 +1,1 @@
+"""Values: what the other floors speak about. Pure; no I/O, no messages, no decisions."""

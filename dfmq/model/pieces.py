@@ -1,0 +1,76 @@
+"""How a length is cut into pieces and chunks. Pure arithmetic; who holds which piece is not here."""
+
+from __future__ import annotations
+
+import msgspec
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+#: "about 50-100 pieces per task": fewer make cut-through coarse, more cost a lease each (design, section 2).
+MOST_PIECES = 100
+LEAST_PIECE = 256 * KIB
+MOST_PIECE = 64 * MIB
+CHUNKS_PER_PIECE = 16
+LEAST_CHUNK = 64 * KIB
+#: Larger chunks were measured slower (0.80 against 0.70 CPU-s/GiB at 4 MiB) and make cut-through coarse.
+MOST_CHUNK = 1 * MIB
+#: A growing task (length not known yet) starts with this; it cannot be changed once pieces are out.
+GROWING_PIECE = 4 * MIB
+
+
+def piece_length_for(length: int | None) -> int:
+    """The smallest power of two that gives at most MOST_PIECES pieces, within bounds; bytes."""
+    if length is None:
+        return GROWING_PIECE
+    piece = LEAST_PIECE
+    while piece < MOST_PIECE and piece * MOST_PIECES < length:
+        piece *= 2
+    return piece
+
+
+def chunk_length_for(piece_length: int) -> int:
+    """A sixteenth of the piece, within bounds; bytes."""
+    return min(MOST_CHUNK, max(LEAST_CHUNK, piece_length // CHUNKS_PER_PIECE))
+
+
+class PieceMap(msgspec.Struct, frozen=True):
+    """The cut of one content. `length` None: still growing, every piece is taken as whole until it is sealed.
+
+    Pieces partition [0, length), chunks partition each piece; the last of either may be short.
+    A content of zero bytes has no piece.
+    """
+
+    length: int | None
+    piece_length: int
+    chunk_length: int
+
+    @property
+    def count(self) -> int:
+        """How many pieces; of a growing content 0, for nobody knows."""
+        if self.length is None:
+            return 0
+        return -(-self.length // self.piece_length)
+
+    def piece_span(self, piece: int) -> tuple[int, int]:
+        """(offset, length) of a piece in the content, bytes."""
+        offset = piece * self.piece_length
+        if self.length is None:
+            return offset, self.piece_length
+        return offset, max(0, min(self.piece_length, self.length - offset))
+
+    def chunks_in(self, piece: int) -> int:
+        """How many chunks the piece has."""
+        return -(-self.piece_span(piece)[1] // self.chunk_length)
+
+    def chunk_span(self, piece: int, chunk: int) -> tuple[int, int]:
+        """(offset, length) of a chunk in the content, bytes."""
+        offset, piece_bytes = self.piece_span(piece)
+        inside = chunk * self.chunk_length
+        return offset + inside, max(0, min(self.chunk_length, piece_bytes - inside))
+
+
+def cut(length: int | None) -> PieceMap:
+    """The house's own cut of a content of `length` bytes."""
+    piece_length = piece_length_for(length)
+    return PieceMap(length, piece_length, chunk_length_for(piece_length))

@@ -1,0 +1,184 @@
+"""A task: one content to be distributed, and how its id is derived. Who holds it is not here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+import msgspec
+
+from dfmq.errors import SettingsError
+from dfmq.model.digest import parse_digest
+from dfmq.model.ids import TASK_ID_BYTES, Generation, TaskId
+from dfmq.model.pieces import PieceMap
+
+SCHEMES = ("http", "https", "file")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+#: Headers that choose another representation and so another content (design, section 6).
+REPRESENTATION_HEADERS = frozenset({"accept", "accept-language", "accept-charset"})
+#: Headers that prove who asks. Never part of a TaskId, never logged, never sent to another host than asked.
+CREDENTIAL_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key", "private-token"})
+#: Headers that belong to one hop or to us; a user cannot set them.
+RESERVED_HEADERS = frozenset(
+    {
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "range",
+        "if-range",
+        "accept-encoding",
+        "te",
+        "upgrade",
+    }
+)
+
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+Word = Annotated[str, msgspec.Meta(max_length=256)]
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody asks for: a URL and what belongs to it. Crosses the bus inside Open and Permit.
+
+    `headers` may hold secrets: a Request is never logged; `url` may too (a signed query, userinfo): log `shown(url)`.
+    """
+
+    url: Annotated[str, msgspec.Meta(max_length=8192)]
+    digest: Annotated[str, msgspec.Meta(max_length=160)] = ""
+    tag: Word = ""
+    filters: Annotated[tuple[Word, ...], msgspec.Meta(max_length=64)] = ()
+    headers: Annotated[tuple[tuple[Word, Text], ...], msgspec.Meta(max_length=64)] = ()
+    #: PEM text of the authorities to trust for this task alone; "" means the system's.
+    cacert: Annotated[str, msgspec.Meta(max_length=32768)] = ""
+    insecure: bool = False
+
+    def __repr__(self) -> str:
+        """Without secrets: no header values, no query."""
+        return f"Request({shown(self.url)!r}, tag={self.tag!r}, headers={[name for name, _ in self.headers]})"
+
+
+class Content(msgspec.Struct, frozen=True):
+    """One generation of a task's content: its name and its cut. `algorithm` is that of the chunk digests."""
+
+    generation: Generation
+    cut: PieceMap
+    algorithm: str = "xxh3_128"
+
+
+class Shelved(msgspec.Struct, frozen=True):
+    """What the store holds of a task. Everything named here is on disk and proven."""
+
+    content: Content
+    #: whole pieces, bit set
+    held: int
+    #: piece → chunks of it, bit set, for pieces that are not whole
+    partial: dict[int, int]
+    #: piece → its chunk digests, concatenated, for whole pieces; {} where the store does not know
+    proofs: dict[int, bytes]
+    request: Request
+    #: validators of the source's answer, "" none
+    etag: str = ""
+    last_modified: str = ""
+
+
+def canonical_url(url: str, filters: tuple[str, ...] = ()) -> str:
+    """The form of a URL that names its content: lower-case scheme and host, no default port, no userinfo, no
+    fragment, sorted query less the filtered keys. Raises SettingsError for what is no URL we can read."""
+    parts = _split(url)
+    scheme = parts.scheme.lower()
+    if scheme == "file":
+        return urlunsplit(("file", "", quote(unquote(parts.path)), "", ""))
+    host = (parts.hostname or "").lower()
+    if ":" in host:
+        host = f"[{host}]"
+    port = parts.port
+    netloc = host if port is None or port == DEFAULT_PORTS.get(scheme) else f"{host}:{port}"
+    query = sorted((key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key not in filters)
+    return urlunsplit((scheme, netloc, parts.path or "/", urlencode(query), ""))
+
+
+def _split(url: str) -> SplitResult:
+    if any(ord(c) < 0x20 or c == "\x7f" for c in url):
+        raise SettingsError(f"URL {url!r}: it has control characters in it; quote them as %XX")
+    try:
+        parts = urlsplit(url.strip())
+        _ = parts.port
+    except ValueError as error:
+        raise SettingsError(f"URL {url!r}: {error}") from error
+    scheme = parts.scheme.lower()
+    if not scheme or "://" not in url:
+        raise SettingsError(f"{url!r} is not a URL: write it with a scheme, as https://HOST/PATH or file:///PATH")
+    if scheme not in SCHEMES:
+        raise SettingsError(f"URL {url!r}: the scheme {scheme!r} is unknown; dfmq reads {', '.join(SCHEMES)}")
+    if scheme != "file" and not parts.hostname:
+        raise SettingsError(f"URL {url!r}: it names no host")
+    if scheme == "file" and (parts.netloc not in ("", "localhost") or not parts.path.startswith("/")):
+        raise SettingsError(f"URL {url!r}: a file URL is file:///ABSOLUTE/PATH, read by the broker's host")
+    return parts
+
+
+def validate(request: Request) -> Request:
+    """The request itself, or a SettingsError that says what is wrong with it."""
+    _split(request.url)
+    if request.digest:
+        parse_digest(request.digest)
+    for name, value in request.headers:
+        if not _HEADER_NAME.match(name) or any(c in value for c in "\r\n\0"):
+            raise SettingsError(f"header {name!r}: write it as 'Name: value', without line breaks")
+        if name.lower() in RESERVED_HEADERS:
+            raise SettingsError(f"header {name!r}: dfmq sets it itself; leave it out")
+    return request
+
+
+def task_id(request: Request) -> TaskId:
+    """Derived from the digest when one is given, so mirrors share; else from the canonical URL. Then from the tag and
+    the headers that choose a representation. Never from credentials."""
+    if request.digest:
+        identity = ["digest", str(parse_digest(request.digest))]
+    else:
+        identity = ["url", canonical_url(request.url, request.filters)]
+        identity += sorted(
+            f"{name.lower()}: {value.strip()}"
+            for name, value in request.headers
+            if name.lower() in REPRESENTATION_HEADERS
+        )
+    identity.append(request.tag)
+    return TaskId(
+        hashlib.blake2b("\n".join(identity).encode(), digest_size=TASK_ID_BYTES, person=b"dfmq.task").digest()
+    )
+
+
+def credential(request: Request) -> bytes:
+    """8 octets that stand for the credentials in a request, b"" when it has none. Says who asks without saying how."""
+    held = sorted((n.lower(), v) for n, v in request.headers if n.lower() in CREDENTIAL_HEADERS)
+    userinfo = urlsplit(request.url).netloc.rpartition("@")[0]
+    if not held and not userinfo:
+        return b""
+    text = "\n".join([userinfo, *(f"{n}: {v}" for n, v in held)])
+    return hashlib.blake2b(text.encode(), digest_size=8, person=b"dfmq.cred").digest()
+
+
+def shown(url: str) -> str:
+    """The URL as it may be logged: no userinfo, no query values, no fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(unreadable URL)"
+    query = "…" if parts.query else ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+
+
+def file_name(url: str) -> str:
+    """The name an output gets when the user gives none: the last part of the path, or `index`. Never `..`, no slash,
+    at most 255 octets."""
+    name = unquote(_split(url).path.rstrip("/").rpartition("/")[2])
+    name = name.replace("/", "_").replace("\0", "_")
+    if name in ("", ".", ".."):
+        return "index"
+    raw = name.encode()
+    return name if len(raw) <= 255 else raw[:255].decode(errors="ignore")

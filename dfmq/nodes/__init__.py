@@ -1,0 +1,1 @@
+"""Machines with hands: broker, peer, get."""

@@ -1,0 +1,75 @@
+"""Messages ⇄ bodies, and the chunk header. Pure: bytes in, values out; RemoteProtocolError-like faults only."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgpack
+import msgspec
+
+from dfmq.errors import ProtocolError
+from dfmq.wire import messages
+from dfmq.wire.messages import Message
+
+_encoder = msgspec.msgpack.Encoder()
+
+M = TypeVar("M")
+
+
+def encode(message: Message) -> bytes:
+    """A message's body."""
+    return _encoder.encode(message)
+
+
+class Decoder(Generic[M]):
+    """Bodies of one socket's grammar → messages. Raises ProtocolError (reason unknown_message or malformed) only."""
+
+    def __init__(self, grammar: Any) -> None:
+        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(grammar)
+
+    def decode(self, body: bytes | memoryview) -> M:
+        try:
+            return self._decoder.decode(body)
+        except msgspec.ValidationError as error:
+            text = str(error)
+            reason = "unknown_message" if text.startswith("Invalid value") and "`$.op`" in text else "malformed"
+            raise ProtocolError(text, reason) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ProtocolError(str(error)) from error
+
+
+broker_hears: Decoder[messages.CONTROL_TO_BROKER] = Decoder(messages.CONTROL_TO_BROKER)
+peer_hears: Decoder[messages.CONTROL_TO_PEER] = Decoder(messages.CONTROL_TO_PEER)
+parent_hears: Decoder[messages.EXCHANGE_TO_PARENT] = Decoder(messages.EXCHANGE_TO_PARENT)
+child_hears: Decoder[messages.EXCHANGE_TO_CHILD] = Decoder(messages.EXCHANGE_TO_CHILD)
+notices: Decoder[messages.NOTICES] = Decoder(messages.NOTICES)
+hints: Decoder[messages.HINTS] = Decoder(messages.HINTS)
+local_hears: Decoder[messages.LOCAL_TO_PEER] = Decoder(messages.LOCAL_TO_PEER)
+client_hears: Decoder[messages.LOCAL_TO_CLIENT] = Decoder(messages.LOCAL_TO_CLIENT)
+
+
+#: The header of a chunk: a msgpack array of four integers [PROTOCOL_VERSION, lease, piece, chunk]. The offset is not
+#: in it: it derives from the indices (complaint 1 of the field: a stale offset from the wire wrote over another piece).
+MOST_HEADER_BYTES = 32
+
+
+def encode_chunk_header(lease: int, piece: int, chunk: int) -> bytes:
+    """(lease, piece, chunk) → header frame."""
+    packed: bytes = msgpack.packb((messages.PROTOCOL_VERSION, lease, piece, chunk))
+    return packed
+
+
+def decode_chunk_header(frame: bytes | memoryview) -> tuple[int, int, int]:
+    """Header frame → (lease, piece, chunk). Raises ProtocolError."""
+    if len(frame) > MOST_HEADER_BYTES:
+        raise ProtocolError(f"a chunk header of {len(frame)} octets")
+    try:
+        fields = msgpack.unpackb(frame)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"chunk header: {error}") from error
+    if not isinstance(fields, list) or len(fields) != 4 or any(type(f) is not int or f < 0 for f in fields):
+        raise ProtocolError("a chunk header is an array of four integers")
+    version, lease, piece, chunk = fields
+    if version != messages.PROTOCOL_VERSION:
+        raise ProtocolError(f"protocol version {version}", "version")
+    return lease, piece, chunk
