@@ -1,4 +1,4 @@
-"""What a user may set, one frozen Settings a node; each default with its unit and reason. Reading them is in cli/options."""
+"""What a user may set, one frozen Settings a node, each default with its reason. Reading them is in cli/options."""
 
 from __future__ import annotations
 

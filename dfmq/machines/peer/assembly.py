@@ -76,5 +76,5 @@ class Assembly:
         waiting = bitfield.of(self.payloads)
         if self.stored & ~self.proven or self.proven & ~everything or waiting != self.proven & ~self.stored:
             raise InvariantViolated(
-                f"piece {self.piece}: count {self.count} proven {self.proven:b} stored {self.stored:b} waiting {waiting:b}"
+                f"piece {self.piece} of {self.count}: proven {self.proven:b} stored {self.stored:b} waiting {waiting:b}"
             )
