@@ -1,0 +1,84 @@
+"""How a length is cut: the laws of partition."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dfmq.model import pieces
+from dfmq.model.pieces import KIB, MIB, PieceMap, chunk_length_for, cut, piece_length_for
+
+lengths = st.one_of(st.integers(0, 64 * MIB), st.integers(0, 1 << 45))
+
+
+@st.composite
+def small_cuts(draw: st.DrawFn) -> PieceMap:
+    """Cuts of our own and of any other implementation, small enough to be walked through."""
+    piece_length = draw(st.integers(1, 40))
+    return PieceMap(draw(st.integers(0, 400)), piece_length, draw(st.integers(1, piece_length + 3)))
+
+
+@given(small_cuts())
+def test_pieces_partition_the_content_and_chunks_each_piece(content: PieceMap) -> None:
+    at = 0
+    for piece in range(content.count):
+        offset, length = content.piece_span(piece)
+        assert offset == at
+        assert 0 < length <= content.piece_length
+        assert length == content.piece_length or piece == content.count - 1
+        for chunk in range(content.chunks_in(piece)):
+            chunk_offset, chunk_length = content.chunk_span(piece, chunk)
+            assert chunk_offset == at
+            assert 0 < chunk_length <= content.chunk_length
+            assert chunk_length == content.chunk_length or chunk == content.chunks_in(piece) - 1
+            at += chunk_length
+        assert at == offset + length
+    assert at == content.length
+
+
+@given(lengths)
+def test_our_own_cut_keeps_its_bounds(length: int) -> None:
+    content = cut(length)
+    assert content.piece_length & (content.piece_length - 1) == 0
+    assert pieces.LEAST_PIECE <= content.piece_length <= pieces.MOST_PIECE
+    assert pieces.LEAST_CHUNK <= content.chunk_length <= pieces.MOST_CHUNK
+    assert content.piece_length % content.chunk_length == 0
+    if content.piece_length < pieces.MOST_PIECE:
+        assert content.count <= pieces.MOST_PIECES
+    if content.piece_length > pieces.LEAST_PIECE:
+        assert content.count > pieces.MOST_PIECES // 2, "a longer piece than the pieces' number asks for"
+
+
+@pytest.mark.parametrize(
+    ("length", "piece_length", "chunk_length", "count"),
+    [
+        (0, 256 * KIB, 64 * KIB, 0),
+        (1, 256 * KIB, 64 * KIB, 1),
+        (256 * KIB, 256 * KIB, 64 * KIB, 1),
+        (256 * KIB + 1, 256 * KIB, 64 * KIB, 2),
+        (200 * MIB, 2 * MIB, 128 * KIB, 100),
+        (200 * MIB + 1, 4 * MIB, 256 * KIB, 51),
+        (100 << 30, 64 * MIB, 1 * MIB, 1600),
+    ],
+)
+def test_known_lengths_are_cut_as_the_protocol_says(
+    length: int, piece_length: int, chunk_length: int, count: int
+) -> None:
+    content = cut(length)
+    assert (content.piece_length, content.chunk_length, content.count) == (piece_length, chunk_length, count)
+
+
+def test_a_growing_content_counts_no_piece_and_takes_every_piece_as_whole() -> None:
+    growing = cut(None)
+    assert growing.count == 0
+    assert growing.piece_length == piece_length_for(None) == pieces.GROWING_PIECE
+    assert growing.chunk_length == chunk_length_for(pieces.GROWING_PIECE)
+    assert growing.piece_span(7) == (7 * growing.piece_length, growing.piece_length)
+    assert growing.chunks_in(7) == growing.piece_length // growing.chunk_length
+
+
+@given(small_cuts(), st.integers(0, 50))
+def test_beyond_the_end_there_is_nothing(content: PieceMap, beyond: int) -> None:
+    assert content.piece_span(content.count + beyond)[1] == 0
+    assert content.chunks_in(content.count + beyond) == 0
