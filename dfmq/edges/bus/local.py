@@ -1,0 +1,44 @@
+"""Where a home's peer is reached on its own host: the ipc endpoint. Sockets themselves are elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from dfmq.errors import SettingsError
+
+#: sun_path holds 108 octets with its NUL on Linux, 104 on the BSDs.
+MOST_PATH_BYTES = 100
+
+
+def local_endpoint(home: Path) -> str:
+    """The ipc endpoint of the peer of `home`; the same for every spelling of the home's path.
+
+    A home whose path is too long for a socket's name gets one in /tmp/dfmq-UID, a directory only its owner may enter.
+    Raises SettingsError if somebody else has taken that directory.
+    """
+    home = home.resolve()
+    path = home / "peer.sock"
+    if len(os.fsencode(path)) <= MOST_PATH_BYTES:
+        return f"ipc://{path}"
+    name = hashlib.blake2b(os.fsencode(home), digest_size=12, person=b"dfmq.home").hexdigest()
+    return f"ipc://{_private_directory() / name}.sock"
+
+
+def _private_directory() -> Path:
+    directory = Path("/tmp") / f"dfmq-{os.getuid()}"
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise SettingsError(f"{directory}: {error.strerror}; use a --home with a shorter path") from error
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise SettingsError(
+            f"{directory} must be a directory that is yours alone (mode 0700) and is not: "
+            "remove it, or use a --home with a shorter path"
+        )
+    return directory
