@@ -1,0 +1,103 @@
+"""Pools of connections: one PUSH a child's inbox, one DEALER a parent's exchange. What is said on them is not here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+
+from dfmq.edges.bus import sockets
+from dfmq.edges.bus.loop import Drain
+from dfmq.errors import SettingsError
+
+#: parents a child keeps a connection to; the least recently asked is dropped beyond (30 KiB each on either side)
+MOST_PARENTS = 128
+
+
+class Pipelines:
+    """PUSH sockets by inbox endpoint. A chunk is [header][payload]; nothing here copies the payload."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        self._context = context
+        self._by_inbox: dict[str, zmq.Socket[bytes]] = {}
+
+    def send(self, inbox: str, header: bytes, payload: Any) -> bool:
+        """Queue a chunk; False when the pipeline takes no more, or the inbox is no endpoint."""
+        socket = self._by_inbox.get(inbox)
+        if socket is None:
+            socket = sockets.pipeline(self._context)
+            try:
+                sockets.connect(socket, inbox)
+            except SettingsError:
+                socket.close()
+                return False
+            self._by_inbox[inbox] = socket
+        try:
+            socket.send(header, zmq.SNDMORE | zmq.NOBLOCK)
+            socket.send(payload, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        return True
+
+    def forget(self, inbox: str) -> None:
+        """Drop the connection, unsent chunks and all."""
+        socket = self._by_inbox.pop(inbox, None)
+        if socket is not None:
+            socket.close()
+
+    def __len__(self) -> int:
+        return len(self._by_inbox)
+
+    def close(self) -> None:
+        for inbox in list(self._by_inbox):
+            self.forget(inbox)
+
+
+class Parents:
+    """DEALER sockets by exchange endpoint, least recently used first."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        loop: asyncio.AbstractEventLoop,
+        routing_id: bytes,
+        hear: Callable[[str, list[bytes]], None],
+    ) -> None:
+        self._context = context
+        self._loop = loop
+        self._routing_id = routing_id
+        self._hear = hear
+        self._by_endpoint: dict[str, Drain] = {}
+
+    def send(self, endpoint: str, frames: Sequence[bytes]) -> bool:
+        """Say something to a parent; False when it cannot be said."""
+        drain = self._by_endpoint.pop(endpoint, None)
+        if drain is None:
+            drain = self._connected(endpoint)
+            if drain is None:
+                return False
+        self._by_endpoint[endpoint] = drain
+        try:
+            drain.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        drain.look()
+        return True
+
+    def _connected(self, endpoint: str) -> Drain | None:
+        socket = sockets.dealer(self._context, self._routing_id)
+        try:
+            sockets.connect(socket, endpoint)
+        except SettingsError:
+            socket.close()
+            return None
+        while len(self._by_endpoint) >= MOST_PARENTS:
+            self._by_endpoint.pop(next(iter(self._by_endpoint))).close()
+        return Drain(self._loop, socket, lambda frames: self._hear(endpoint, frames))
+
+    def close(self) -> None:
+        for drain in self._by_endpoint.values():
+            drain.close()
+        self._by_endpoint.clear()

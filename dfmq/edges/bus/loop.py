@@ -1,0 +1,70 @@
+"""Draining plain ZeroMQ sockets on an asyncio loop. The one file that knows the file descriptor is edge-triggered.
+
+A socket's FD becomes readable once for any number of events, and sending may swallow that edge; so: drain until
+EAGAIN (or come back by call_soon), and look at EVENTS after sending. zmq.asyncio was measured at 17 µs a message, this
+at 4.5 (docs/decisions).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+#: messages taken in one go before other sockets get their turn
+MOST_IN_A_ROW = 64
+
+
+class Drain:
+    """One socket's reader: calls `take(frames)` for every message, in order, in the loop's thread."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        socket: zmq.Socket[bytes],
+        take: Callable[[list[Any]], None],
+        *,
+        copy: bool = True,
+    ) -> None:
+        self.socket = socket
+        self._loop = loop
+        self._take = take
+        self._copy = copy
+        self._fd = int(socket.getsockopt(zmq.FD))
+        self._again: asyncio.Handle | None = None
+        self._closed = False
+        loop.add_reader(self._fd, self._readable)
+        self.look()
+
+    def look(self) -> None:
+        """Call after sending on the socket: the send may have swallowed the edge."""
+        if self._again is None and not self._closed and int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._again = self._loop.call_soon(self._readable)
+
+    def _readable(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        receive = self.socket.recv_multipart
+        for _ in range(MOST_IN_A_ROW):
+            if self._closed:
+                return
+            try:
+                frames = receive(zmq.NOBLOCK, self._copy)
+            except zmq.Again:
+                return
+            self._take(frames)
+        if not self._closed:
+            self._again = self._loop.call_soon(self._readable)
+
+    def close(self) -> None:
+        """Stop reading and close the socket."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._again is not None:
+            self._again.cancel()
+        self._loop.remove_reader(self._fd)
+        self.socket.close()

@@ -1,0 +1,62 @@
+"""A node's journal: one JSON line a record, for people, tests and tools. Bounded on disk. Metrics are elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dfmq.edges import clock
+from dfmq.model.ids import short
+
+log = logging.getLogger(__name__)
+
+#: one journal and one before it
+MOST_BYTES = 16 << 20
+
+
+def _plain(value: Any) -> Any:
+    return short(value) if isinstance(value, bytes) else value
+
+
+class Journal:
+    """Appends records to a file; moves it to `.1` when it is full. A disk that refuses is reported once, not raised."""
+
+    def __init__(self, path: Path, node: str) -> None:
+        self._path = path
+        self._node = node
+        self._encoder = msgspec.json.Encoder(enc_hook=str)
+        self._written = path.stat().st_size if path.exists() else 0
+        self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def write(self, name: str, fields: dict[str, Any]) -> None:
+        """One record."""
+        if self._file is None:
+            return
+        line: dict[str, Any] = {"at": round(clock.wall(), 3), "node": self._node, "record": name}
+        line.update((key, _plain(value)) for key, value in fields.items())
+        data = self._encoder.encode(line) + b"\n"
+        try:
+            os.write(self._file, data)
+        except OSError as error:
+            log.warning("journal %s: %s; no more records are written", self._path, error)
+            self.close()
+            return
+        self._written += len(data)
+        if self._written > MOST_BYTES:
+            self._turn_over()
+
+    def _turn_over(self) -> None:
+        assert self._file is not None
+        os.close(self._file)
+        os.replace(self._path, self._path.with_suffix(self._path.suffix + ".1"))
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._written = 0
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
