@@ -88,37 +88,41 @@ class Shelved(msgspec.Struct, frozen=True):
 
 def canonical_url(url: str, filters: tuple[str, ...] = ()) -> str:
     """The form of a URL that names its content: lower-case scheme and host, no default port, no userinfo, no
-    fragment, sorted query less the filtered keys. Raises SettingsError for what is no URL we can read."""
+    fragment, the query ordered by key (values of one key stay in their order) less the filtered keys. Octets that are
+    no UTF-8 stay what they are. Raises SettingsError for what is no URL we can read."""
     parts = _split(url)
     scheme = parts.scheme.lower()
     if scheme == "file":
-        return urlunsplit(("file", "", quote(unquote(parts.path)), "", ""))
+        path = quote(unquote(parts.path, errors="surrogateescape"), errors="surrogateescape")
+        return urlunsplit(("file", "", path, "", ""))
     host = (parts.hostname or "").lower()
     if ":" in host:
         host = f"[{host}]"
     port = parts.port
     netloc = host if port is None or port == DEFAULT_PORTS.get(scheme) else f"{host}:{port}"
-    query = sorted((key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key not in filters)
-    return urlunsplit((scheme, netloc, parts.path or "/", urlencode(query), ""))
+    pairs = parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape")
+    query = sorted((pair for pair in pairs if pair[0] not in filters), key=lambda pair: pair[0])
+    return urlunsplit((scheme, netloc, parts.path or "/", urlencode(query, errors="surrogateescape"), ""))
 
 
 def _split(url: str) -> SplitResult:
-    if any(ord(c) < 0x20 or c == "\x7f" for c in url):
-        raise SettingsError(f"URL {url!r}: it has control characters in it; quote them as %XX")
+    name = repr(shown(url))
+    if any(ord(c) < 0x20 or c == "\x7f" for c in url) or not _is_text(url):
+        raise SettingsError(f"URL {name}: it has control characters or stray octets in it; quote them as %XX")
     try:
         parts = urlsplit(url.strip())
         _ = parts.port
     except ValueError as error:
-        raise SettingsError(f"URL {url!r}: {error}") from error
+        raise SettingsError(f"URL {name}: it cannot be read; look at its host, port and brackets") from error
     scheme = parts.scheme.lower()
     if not scheme or "://" not in url:
-        raise SettingsError(f"{url!r} is not a URL: write it with a scheme, as https://HOST/PATH or file:///PATH")
+        raise SettingsError(f"{name} is not a URL: write it with a scheme, as https://HOST/PATH or file:///PATH")
     if scheme not in SCHEMES:
-        raise SettingsError(f"URL {url!r}: the scheme {scheme!r} is unknown; dfmq reads {', '.join(SCHEMES)}")
+        raise SettingsError(f"URL {name}: the scheme {scheme!r} is unknown; dfmq reads {', '.join(SCHEMES)}")
     if scheme != "file" and not parts.hostname:
-        raise SettingsError(f"URL {url!r}: it names no host")
+        raise SettingsError(f"URL {name}: it names no host")
     if scheme == "file" and (parts.netloc not in ("", "localhost") or not parts.path.startswith("/")):
-        raise SettingsError(f"URL {url!r}: a file URL is file:///ABSOLUTE/PATH, read by the broker's host")
+        raise SettingsError(f"URL {name}: a file URL is file:///ABSOLUTE/PATH, read by the broker's host")
     return parts
 
 
@@ -127,40 +131,55 @@ def validate(request: Request) -> Request:
     _split(request.url)
     if request.digest:
         parse_digest(request.digest)
+    if not all(_is_text(text) for text in (request.tag, request.cacert, *request.filters)):
+        raise SettingsError(
+            "the tag, the filters and the authorities' PEM text are text: these have stray octets in them"
+        )
     for name, value in request.headers:
-        if not _HEADER_NAME.match(name) or any(c in value for c in "\r\n\0"):
-            raise SettingsError(f"header {name!r}: write it as 'Name: value', without line breaks")
+        if not _HEADER_NAME.match(name) or any(c in value for c in "\r\n\0") or not _is_text(value):
+            raise SettingsError(f"header {name!r}: write it as 'Name: value', text without line breaks")
         if name.lower() in RESERVED_HEADERS:
             raise SettingsError(f"header {name!r}: dfmq sets it itself; leave it out")
     return request
 
 
+def _is_text(text: str) -> bool:
+    """It can be UTF-8: arguments that were no text come as lone surrogates."""
+    return not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
+
+
 def task_id(request: Request) -> TaskId:
-    """Derived from the digest when one is given, so mirrors share; else from the canonical URL. Then from the tag and
-    the headers that choose a representation. Never from credentials."""
+    """Derived from the digest when one is given, so mirrors share; else from the canonical URL, the headers that choose
+    a representation, and whom the request trusts to be that URL's host (so nobody is handed what somebody else took
+    unverified). And from the tag. Never from credentials. Raises SettingsError for what is no URL or digest."""
+    identity: list[str]
     if request.digest:
         identity = ["digest", str(parse_digest(request.digest))]
     else:
-        identity = ["url", canonical_url(request.url, request.filters)]
+        identity = ["url", canonical_url(request.url, request.filters), "insecure" if request.insecure else "verified"]
+        identity.append(request.cacert)
         identity += sorted(
             f"{name.lower()}: {value.strip()}"
             for name, value in request.headers
             if name.lower() in REPRESENTATION_HEADERS
         )
     identity.append(request.tag)
-    return TaskId(
-        hashlib.blake2b("\n".join(identity).encode(), digest_size=TASK_ID_BYTES, person=b"dfmq.task").digest()
-    )
+    return TaskId(_digest(identity, TASK_ID_BYTES, b"dfmq.task"))
+
+
+def _digest(words: list[str], size: int, person: bytes) -> bytes:
+    """blake2b over the words as a msgpack array: no word can look like two."""
+    return hashlib.blake2b(msgspec.msgpack.encode(words), digest_size=size, person=person).digest()
 
 
 def credential(request: Request) -> bytes:
-    """8 octets that stand for the credentials in a request, b"" when it has none. Says who asks without saying how."""
-    held = sorted((n.lower(), v) for n, v in request.headers if n.lower() in CREDENTIAL_HEADERS)
-    userinfo = urlsplit(request.url).netloc.rpartition("@")[0]
+    """8 octets that stand for the credentials in a request, b"" when it has none. Says who asks without saying how.
+    Raises SettingsError for what is no URL."""
+    held = sorted(f"{n.lower()}: {v}" for n, v in request.headers if n.lower() in CREDENTIAL_HEADERS)
+    userinfo = _split(request.url).netloc.rpartition("@")[0]
     if not held and not userinfo:
         return b""
-    text = "\n".join([userinfo, *(f"{n}: {v}" for n, v in held)])
-    return hashlib.blake2b(text.encode(), digest_size=8, person=b"dfmq.cred").digest()
+    return _digest([userinfo, *held], 8, b"dfmq.cred")
 
 
 def shown(url: str) -> str:
@@ -170,14 +189,16 @@ def shown(url: str) -> str:
     except ValueError:
         return "(unreadable URL)"
     query = "…" if parts.query else ""
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+    # Without "//" userinfo stands in the path: no such URL is read, but it is shown in the refusal.
+    path = parts.path if parts.netloc or parts.scheme.lower() == "file" else parts.path.rpartition("@")[2]
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, query, ""))
 
 
 def file_name(url: str) -> str:
     """The name an output gets when the user gives none: the last part of the path, or `index`. Never `..`, no slash,
-    at most 255 octets."""
+    no control character, at most 255 octets."""
     name = unquote(_split(url).path.rstrip("/").rpartition("/")[2])
-    name = name.replace("/", "_").replace("\0", "_")
+    name = "".join("_" if c == "/" or ord(c) < 0x20 or c == "\x7f" else c for c in name)
     if name in ("", ".", ".."):
         return "index"
     raw = name.encode()
