@@ -10,14 +10,14 @@ from dfmq.machines.peer.assembly import Assembly
 from dfmq.model import bitfield
 from dfmq.model.ids import TaskId
 from dfmq.model.pieces import PieceMap
-from dfmq.model.task import Content, Request
+from dfmq.model.task import Content, Request, Shelved
 
 
 class Holding:
     """One task's content here, of one generation.
 
-    Law: a piece is in exactly one of absent, gathering (`assemblies`), held; `held` and `proofs` name only pieces of
-    the cut; nothing is gathered before the store is open.
+    Law: a piece is in exactly one of absent (maybe with chunks `leftover`), gathering (`assemblies`), held; `held` and
+    `proofs` name only pieces of the cut; nothing is gathered before the store is open.
     """
 
     def __init__(self, task: TaskId, content: Content, request: Request) -> None:
@@ -35,6 +35,19 @@ class Holding:
         self.proofs: dict[int, bytes] = {}
         #: chunks an earlier life left of pieces that were not whole; consumed when the piece is gathered again
         self.leftover: dict[int, int] = {}
+        #: FinishStore was asked for
+        self.is_finished = False
+        #: algorithm → hex digest of the whole content; "" while it is being computed
+        self.proved: dict[str, str] = {}
+
+    @classmethod
+    def of_shelved(cls, task: TaskId, shelved: Shelved) -> Holding:
+        """What an earlier life left. Its store must be opened before anything is written, unless it is complete."""
+        holding = cls(task, shelved.content, shelved.request)
+        holding.etag, holding.last_modified = shelved.etag, shelved.last_modified
+        holding.merge(shelved.held, shelved.partial, shelved.proofs)
+        holding.is_open = holding.is_finished = holding.held != 0 and holding.is_complete
+        return holding
 
     @property
     def cut(self) -> PieceMap:
@@ -45,14 +58,51 @@ class Holding:
         """The whole content is held."""
         return self.content.cut.length is not None and self.held == bitfield.full(self.content.cut.count)
 
+    def merge(self, held: int, partial: dict[int, int], proofs: dict[int, bytes]) -> None:
+        """Take in what the store has of this very generation. What is being gathered here is known better here."""
+        if self.cut.length is not None:
+            held &= bitfield.full(self.cut.count)
+        self.held |= held & ~bitfield.of(self.assemblies)
+        for piece, chunks in partial.items():
+            if not self.held >> piece & 1 and piece not in self.assemblies and self.cut.chunks_in(piece):
+                self.leftover[piece] = chunks & bitfield.full(self.cut.chunks_in(piece))
+        for piece in [piece for piece in self.leftover if self.held >> piece & 1]:
+            del self.leftover[piece]
+        for piece, joined in proofs.items():
+            if self.held >> piece & 1:
+                self.proofs.setdefault(piece, joined)
+
+    def opened(self, held: int, partial: dict[int, int], proofs: dict[int, bytes]) -> None:
+        """The store is ready for this generation (StoreOpened); asking twice does no harm."""
+        self.merge(held, partial, proofs)
+        self.is_open = True
+
+    def abandon(self) -> None:
+        """The store failed: what was on its way to the disk is gone, what is on the disk stays."""
+        for piece, assembly in self.assemblies.items():
+            if assembly.stored:
+                self.leftover[piece] = assembly.stored
+        self.assemblies.clear()
+        self.is_open = False
+
     def held_bytes(self) -> int:
         """Bytes that are stored, of whole pieces and of others."""
+        rest = self.leftover.items()
+        return self._bytes_of([*rest, *((piece, assembly.stored) for piece, assembly in self.assemblies.items())])
+
+    def proven_bytes(self) -> int:
+        """Bytes that are stored or on their way to the disk."""
+        rest = self.leftover.items()
+        return self._bytes_of([*rest, *((piece, assembly.proven) for piece, assembly in self.assemblies.items())])
+
+    def _bytes_of(self, parts: list[tuple[int, int]]) -> int:
+        """Bytes of the held pieces and of these chunks of others."""
         cut = self.cut
         total = self.held.bit_count() * cut.piece_length
         if cut.length is not None and cut.count and self.held >> (cut.count - 1) & 1:
             total -= cut.piece_length - cut.piece_span(cut.count - 1)[1]
-        for piece, assembly in self.assemblies.items():
-            total += sum(cut.chunk_span(piece, chunk)[1] for chunk in bitfield.members(assembly.stored))
+        for piece, chunks in parts:
+            total += sum(cut.chunk_span(piece, chunk)[1] for chunk in bitfield.members(chunks))
         return total
 
     def gather(self, piece: int, proofs: bytes | None) -> Assembly:
@@ -88,6 +138,13 @@ class Holding:
         offset, length = self.cut.chunk_span(piece, chunk)
         return StoredSpan(self.task, self.content.generation, offset, length)
 
+    def ask_proof(self, algorithm: str) -> bool:
+        """Whether ProveContent is to be asked for now: not when it is known or under way."""
+        if algorithm in self.proved:
+            return False
+        self.proved[algorithm] = ""
+        return True
+
     def seal(self, length: int) -> None:
         """A growing content has ended."""
         cut = self.cut
@@ -103,6 +160,8 @@ class Holding:
             raise InvariantViolated(f"task {self.task.hex()}: gathers before its store is open")
         if self.cut.length is not None and self.held >> self.cut.count:
             raise InvariantViolated(f"task {self.task.hex()}: holds pieces beyond its end")
+        if any(self.held >> piece & 1 or piece in self.assemblies for piece in self.leftover):
+            raise InvariantViolated(f"task {self.task.hex()}: chunks left over of a piece that is held or gathered")
         for assembly in self.assemblies.values():
             assembly.check()
 
