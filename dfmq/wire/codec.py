@@ -1,4 +1,5 @@
-"""Messages ⇄ bodies, and the chunk header. Pure: bytes in, values out; RemoteProtocolError-like faults only."""
+"""Messages ⇄ bodies, and the chunk header. Pure: octets in, values out. Whatever comes in, ProtocolError is all that
+comes out besides a value. What a message means is not known here."""
 
 from __future__ import annotations
 
@@ -51,6 +52,9 @@ client_hears: Decoder[messages.LOCAL_TO_CLIENT] = Decoder(messages.LOCAL_TO_CLIE
 #: The header of a chunk: a msgpack array of four integers [PROTOCOL_VERSION, lease, piece, chunk]. The offset is not
 #: in it: it derives from the indices (complaint 1 of the field: a stale offset from the wire wrote over another piece).
 MOST_HEADER_BYTES = 32
+MOST_LEASE = 2**63 - 1
+MOST_PIECE_INDEX = 2**24 - 1
+MOST_CHUNK_INDEX = 1023
 
 
 def encode_chunk_header(lease: int, piece: int, chunk: int) -> bytes:
@@ -67,9 +71,11 @@ def decode_chunk_header(frame: bytes | memoryview) -> tuple[int, int, int]:
         fields = msgpack.unpackb(frame)
     except (ValueError, msgpack.UnpackException) as error:
         raise ProtocolError(f"chunk header: {error}") from error
-    if not isinstance(fields, list) or len(fields) != 4 or any(type(f) is not int or f < 0 for f in fields):
+    if type(fields) is not list or len(fields) != 4 or not all(type(field) is int for field in fields):
         raise ProtocolError("a chunk header is an array of four integers")
     version, lease, piece, chunk = fields
     if version != messages.PROTOCOL_VERSION:
         raise ProtocolError(f"protocol version {version}", "version")
+    if not (0 <= lease <= MOST_LEASE and 0 <= piece <= MOST_PIECE_INDEX and 0 <= chunk <= MOST_CHUNK_INDEX):
+        raise ProtocolError(f"a chunk header names lease {lease}, piece {piece}, chunk {chunk}")
     return lease, piece, chunk
