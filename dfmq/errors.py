@@ -49,6 +49,13 @@ class SourceError(TransferError):
         self.retry_after = retry_after
 
 
+class SourceUnreachable(SourceError):
+    """Nobody answers where the source should be: its name is unknown, or no connection comes about."""
+
+    code = "source_unreachable"
+    exit_status = 1
+
+
 class SourceRefused(SourceError):
     """The source answered, and the answer is no (a 4xx status)."""
 
