@@ -61,6 +61,13 @@ class Assembly:
         self.payloads.pop(chunk, None)
         return self.is_whole
 
+    def shorten(self, count: int) -> None:
+        """A growing content has ended within this piece: it has only so many chunks."""
+        if self.proven >> count:
+            raise InvariantViolated(f"piece {self.piece}: chunks {self.proven:b} are proven, but it ends at {count}")
+        self.count = count
+        self.proofs = {chunk: digest for chunk, digest in self.proofs.items() if chunk < count}
+
     @property
     def is_whole(self) -> bool:
         """Every chunk is stored."""

@@ -151,6 +151,9 @@ class Holding:
         self.content = Content(
             self.content.generation, PieceMap(length, cut.piece_length, cut.chunk_length), self.content.algorithm
         )
+        last = self.assemblies.get(self.cut.count - 1)
+        if last is not None:
+            last.shorten(self.cut.chunks_in(last.piece))
 
     def check(self) -> None:
         """See the class's law."""
