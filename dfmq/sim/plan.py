@@ -12,6 +12,7 @@ from dfmq.errors import SettingsError
 from dfmq.model import pieces
 from dfmq.model.pieces import PieceMap
 
+KIB = 1 << 10
 MIB = 1 << 20
 MBIT = 125_000
 
