@@ -6,7 +6,7 @@ from collections import deque
 
 from dfmq.errors import InvariantViolated
 
-#: What an idle sender may send at once. A tenth of a second of traffic is less than a switch's buffer holds at any rate.
+#: What an idle sender may send at once: some 12 MB at 1 Gbit/s, and less than one chunk below 5 Mbit/s.
 BURST_SECONDS = 0.1
 #: Waits are rounded: an instant on a float clock is good to a nanosecond, and a byte is not worth a second deadline.
 _CLOCK_ERROR = 1e-9

@@ -7,9 +7,9 @@ from dfmq.model.host import HostSample, Pressure
 
 LEVELS: tuple[Pressure, ...] = ("calm", "busy", "full")
 
-#: input → (busy from, calm again below, full from, busy again below), shares of 1. The gap between two neighbours is the
-#: hysteresis band. CPU and disk never make a host "full": our own work is in them, and it must not throttle itself to a
-#: stop; memory and other people's traffic are not ours.
+#: input → (busy from, calm again below, full from, busy again below), shares of 1. Between two neighbours lies the
+#: hysteresis band. CPU and disk never make a host "full": our own work is in them, and it must not throttle itself to
+#: a stop; memory and other people's traffic are not ours.
 BANDS: dict[str, tuple[float, float, float, float]] = {
     "cpu": (0.95, 0.80, 2.0, 2.0),
     "memory": (0.90, 0.85, 0.97, 0.94),
