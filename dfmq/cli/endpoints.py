@@ -10,7 +10,7 @@ from dfmq.errors import SettingsError
 BROKER_PORT = 7400
 ANYWHERE = ("*", "0.0.0.0", "::")
 
-_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\s:/\[\]@?#]+)):(?P<port>\d+)\Z")
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\s:/\[\]@?#]+)):(?P<port>[0-9]{1,9})\Z")
 
 
 def broker_endpoint(text: str) -> str:
@@ -41,7 +41,7 @@ def host_and_port(text: str) -> str:
 
 
 def advertised_host(text: str) -> str:
-    """The name or address others reach us at, without a port. Raises SettingsError."""
+    """The name or address others reach us at, without a port, IPv6 in brackets. Raises SettingsError."""
     value = text.strip()
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     if "://" in value or "/" in value or any(c.isspace() for c in value):
@@ -50,7 +50,7 @@ def advertised_host(text: str) -> str:
         raise SettingsError(f"{text!r}: leave the port out; it is taken from --listen")
     if bare in ANYWHERE:
         raise SettingsError(f"{text!r} is where one listens, not where one is reached: name this host's own address")
-    return bare
+    return f"[{bare}]" if ":" in bare else bare
 
 
 def _tcp(text: str, usual_port: int) -> tuple[str, int]:

@@ -27,9 +27,11 @@ MOST_SECONDS = 1e9
 
 NOTHING = ("0", "none", "off", "unlimited")
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)(b|byte|bytes|)\Z", re.IGNORECASE)
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]i?|)(B|bytes?|bits?|b|)(/s|ps|)\Z")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+#: ASCII digits, and no more of them than a float can hold.
+_NUMBER = r"[0-9]{1,30}(?:\.[0-9]{1,30})?"
+_SIZE = re.compile(rf"({_NUMBER})\s*([kmgt]i?|)(b|byte|bytes|)\Z", re.IGNORECASE)
+_RATE = re.compile(rf"({_NUMBER})\s*([kKmMgGtT]i?|)(B|bytes?|bits?|b|)(/s|ps|)\Z")
+_DURATION = re.compile(rf"({_NUMBER})\s*(ms|s|m|h|d)")
 
 
 def parse_size(text: str) -> int:
@@ -75,7 +77,7 @@ def parse_duration(text: str) -> float:
     value = text.strip().lower()
     if value in NOTHING:
         return 0.0
-    if re.fullmatch(r"\d+(\.\d+)?", value):
+    if re.fullmatch(_NUMBER, value):
         value += "s"
     total, at = 0.0, 0
     for found in _DURATION.finditer(value):

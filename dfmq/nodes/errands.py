@@ -1,0 +1,230 @@
+"""Errands: contents to be fetched through the host's peer and put where they are wanted, several at once.
+
+How the peer is spoken to is in get, how it is started in starting; what the user sees is in cli/progress."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from dfmq.errors import DfmqError, TimedOut, from_code
+from dfmq.model.task import Request
+from dfmq.nodes.get import Heard, HostPeer, PeerLost
+from dfmq.wire.messages import Done, Progress, Sorry
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+#: Up to here putting a content in place takes less time than handing it to a thread.
+PLACED_AT_ONCE_BYTES = 1 << 20
+#: Copies under way at once; a disk gains nothing from more.
+PLACERS = 4
+
+
+class Errand(msgspec.Struct, frozen=True, kw_only=True):
+    """One content and where it is wanted."""
+
+    request: Request
+    #: None: standard output
+    target: Path | None
+    #: where it stands in a list; 0: not from a list
+    line: int = 0
+
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """An errand that is done."""
+
+    errand: Errand
+    done: Done
+    #: reflink, hardlink, copy or stream
+    kind: str
+    seconds: float
+
+
+class Ears(Protocol):
+    """Who is told how the errands go. Called in the thread of run()."""
+
+    def progressed(self, errand: Errand, progress: Progress) -> None: ...
+
+    def placed(self, placed: Placed) -> None: ...
+
+    def failed(self, errand: Errand, error: DfmqError) -> None: ...
+
+    def noted(self, text: str) -> None: ...
+
+
+class _Way:
+    """One errand under way."""
+
+    __slots__ = ("begun_at", "deadline", "done", "errand", "peer")
+
+    def __init__(self, errand: Errand, peer: HostPeer, now: float, timeout: float) -> None:
+        self.errand = errand
+        self.peer = peer
+        self.begun_at = now
+        self.deadline = now + timeout if timeout else 0.0
+        self.done: Done | None = None
+
+
+class Errands:
+    """Runs errands.
+
+    Law: an errand that was begun is in exactly one of `_fetching` (by its get), `_placing`, or has been told to the
+    ears as placed or failed.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], HostPeer],
+        put: Callable[[Errand, Path], str],
+        ears: Ears,
+        *,
+        at_once: int = 1,
+        limit: int = 0,
+        no_source: bool = False,
+        timeout: float = 0.0,
+    ) -> None:
+        """`connect` finds or starts the host's peer. `put` brings a stored file to an errand's target and says how;
+        with `at_once` above 1 it may be called in other threads. `limit`: bytes per second, `timeout`: seconds, of
+        each errand; 0 none."""
+        self._connect = connect
+        self._put = put
+        self._ears = ears
+        self._at_once = at_once
+        self._limit = limit
+        self._no_source = no_source
+        self._timeout = timeout
+        self._fetching: dict[int, _Way] = {}
+        self._placing: dict[Future[str], _Way] = {}
+        self._placers: ThreadPoolExecutor | None = None
+        self._wake = (-1, -1)
+        #: a peer that dies again before it has brought anything is not started a third time
+        self._began_again = False
+
+    def run(self, errands: Iterable[Errand]) -> None:
+        """All of them, to their ends. Raises what hinders all: no peer to be had. What hinders one goes to the ears."""
+        queue = iter(errands)
+        self._peer = self._connect()
+        try:
+            while self._fill(queue) or self._placing:
+                try:
+                    self._step()
+                except PeerLost as lost:
+                    self._begin_again(lost)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        if self._placers is not None:
+            self._placers.shutdown(wait=True, cancel_futures=True)
+        self._peer.close()
+        for descriptor in self._wake:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _fill(self, queue: Iterator[Errand]) -> bool:
+        """Begin as many as may be under way at once; whether any is."""
+        while len(self._fetching) + len(self._placing) < self._at_once:
+            errand = next(queue, None)
+            if errand is None:
+                break
+            self._begin(_Way(errand, self._peer, time.monotonic(), self._timeout))
+        return bool(self._fetching)
+
+    def _begin(self, way: _Way) -> None:
+        way.peer = self._peer
+        get = self._peer.get(way.errand.request, limit=self._limit, no_source=self._no_source)
+        self._fetching[get] = way
+
+    def _begin_again(self, lost: PeerLost) -> None:
+        """The peer died: its successor finds in the store what was fetched, and goes on from there."""
+        if self._began_again:
+            raise lost
+        self._began_again = True
+        self._ears.noted("the peer of this host died; it is started again and goes on")
+        self._peer.close()
+        self._peer = self._connect()
+        if self._placers is not None:
+            self._peer.watch(self._wake[0])
+        ways, self._fetching = list(self._fetching.values()), {}
+        for way in ways:
+            self._begin(way)
+
+    def _step(self) -> None:
+        deadlines = [way.deadline for way in self._fetching.values() if way.deadline]
+        wait = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        for message in self._peer.hear(wait):
+            self._take(message)
+        self._end_placing()
+        self._end_overdue()
+
+    # ── hearing the peer ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _take(self, message: Heard) -> None:
+        if isinstance(message, Progress):
+            if message.get in self._fetching:
+                self._ears.progressed(self._fetching[message.get].errand, message)
+        elif isinstance(message, Done):
+            way = self._fetching.pop(message.get, None)
+            if way is not None:
+                way.done = message
+                self._place(way, message)
+        elif isinstance(message, Sorry):
+            way = self._fetching.pop(message.get, None)
+            if way is not None:
+                self._peer.release(message.get)
+                self._ears.failed(way.errand, from_code(message.code, message.text))
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        for get in [get for get, way in self._fetching.items() if way.deadline and way.deadline <= now]:
+            way = self._fetching.pop(get)
+            self._peer.release(get)
+            text = f"not complete after {self._timeout:g} s; what was fetched is kept: run it again, or allow more time"
+            self._ears.failed(way.errand, TimedOut(text))
+
+    # ── placing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _place(self, way: _Way, done: Done) -> None:
+        if self._at_once > 1 and done.length > PLACED_AT_ONCE_BYTES:
+            future = self._pool().submit(self._put, way.errand, Path(done.path))
+            self._placing[future] = way
+            future.add_done_callback(lambda _: os.write(self._wake[1], b"."))
+            return
+        self._end(way, lambda: self._put(way.errand, Path(done.path)))
+
+    def _pool(self) -> ThreadPoolExecutor:
+        if self._placers is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._wake = os.pipe()
+            self._peer.watch(self._wake[0])
+            self._placers = ThreadPoolExecutor(PLACERS, "place")
+        return self._placers
+
+    def _end_placing(self) -> None:
+        for future in [future for future in self._placing if future.done()]:
+            os.read(self._wake[0], 1)
+            self._end(self._placing.pop(future), future.result)
+
+    def _end(self, way: _Way, place: Callable[[], str]) -> None:
+        """Tell how the placing went, and let the peer have its file back."""
+        assert way.done is not None
+        kind = ""
+        try:
+            kind = place()
+        except DfmqError as error:
+            self._ears.failed(way.errand, error)
+        finally:
+            # A peer that died meanwhile knows nothing of this get.
+            if way.peer is self._peer:
+                self._peer.release(way.done.get, linked=kind == "hardlink")
+        if kind:
+            self._began_again = False
+            seconds = time.monotonic() - way.begun_at
+            self._ears.placed(Placed(errand=way.errand, done=way.done, kind=kind, seconds=seconds))
