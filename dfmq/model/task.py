@@ -182,6 +182,17 @@ def credential(request: Request) -> bytes:
     return _digest([userinfo, *held], 8, b"dfmq.cred")
 
 
+def without_secrets(request: Request) -> Request:
+    """The request as it may be kept on disk: no credential headers, no userinfo, no authorities of the asker's own."""
+    parts = urlsplit(request.url)
+    return msgspec.structs.replace(
+        request,
+        url=urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])),
+        headers=tuple((name, value) for name, value in request.headers if name.lower() not in CREDENTIAL_HEADERS),
+        cacert="",
+    )
+
+
 def shown(url: str) -> str:
     """The URL as it may be logged: no userinfo, no query values, no fragment."""
     try:
