@@ -1,0 +1,196 @@
+"""Putting stored content where the user wants it, as one atomic step. Knows neither tasks nor the store."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from dfmq.errors import NoSpace, SettingsError, StoreError
+
+#: ioctl of Linux, _IOW(0x94, 9, int): make this file share the other one's blocks until either is changed
+_FICLONE = 0x40049409
+#: One read and write where the kernel cannot copy by itself
+_COPY_BYTES = 1 << 20
+#: One copy_file_range; small enough that a signal is noticed
+_RANGE_BYTES = 64 << 20
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+#: What copy_file_range says when it is not able to: other file systems, other kinds of file, old kernels
+_CANNOT_RANGE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.EIO}
+
+
+def check_target(target: Path) -> None:
+    """See, before anything is fetched, that `target` can become a file. Raises SettingsError."""
+    try:
+        _check(target)
+    except ValueError as error:
+        raise SettingsError(f"output {str(target)!r}: {error}; give another name with -o") from error
+    except OSError as error:
+        reason = "the name is too long" if error.errno == errno.ENAMETOOLONG else error.strerror
+        raise SettingsError(f"output {target}: {reason}; give another name with -o") from error
+
+
+def _check(target: Path) -> None:
+    kind = _kind(target)
+    if kind == "folder":
+        raise SettingsError(f"output {target} is a directory: give -o a file name, as {target / 'NAME'}")
+    if kind == "stream":
+        if not os.access(target, os.W_OK):
+            raise SettingsError(f"output {target} cannot be written by this user: give another one with -o")
+        return
+    if kind == "other":
+        raise SettingsError(f"output {target} is neither a file nor a stream: give another one with -o")
+    folder = _final(target).parent
+    if not folder.exists():
+        raise SettingsError(f"output {target}: there is no directory {folder}; make it first: mkdir -p '{folder}'")
+    if not folder.is_dir():
+        raise SettingsError(f"output {target}: {folder} is not a directory; give another name with -o")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError(f"output {target}: this user may not write to {folder}; give another name with -o")
+    if len(os.fsencode(_final(target).name)) > os.pathconf(folder, "PC_NAME_MAX"):
+        raise OSError(errno.ENAMETOOLONG, "")
+
+
+def _kind(target: Path) -> str:
+    """file (or nothing yet), folder, stream (/dev/null, a pipe, a terminal), other."""
+    try:
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "file"
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "stream" if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) else "other"
+
+
+def _final(target: Path) -> Path:
+    """Where the output goes in the end: a symbolic link is followed, not replaced."""
+    return Path(os.path.realpath(target))
+
+
+def place(stored: Path, target: Path, *, copy_only: bool = False) -> str:
+    """Make `target` the stored content, and say how: "reflink", "hardlink" or "copy".
+
+    Until the last, atomic step an earlier file there stays as it is; whatever ends this early leaves nothing behind.
+    `copy_only`: the output never is the store's own file. A stream (/dev/null, a pipe) is written into.
+    Raises SettingsError for a target that cannot be one, NoSpace, StoreError.
+    """
+    check_target(target)
+    if not stored.is_file():
+        raise StoreError(f"output {target}: the store's file {stored} is gone; ask for the content again")
+    try:
+        if _kind(target) == "stream":
+            _copy_to_stream(stored, target)
+            return "copy"
+        return _place_file(stored, _final(target), copy_only)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise NoSpace(
+                f"output {target}: no space for its {stored.stat().st_size} octets; free some there, or give another "
+                "place with -o. The content is in the store and need not be fetched again"
+            ) from error
+        raise StoreError(
+            f"output {target} could not be made ({error.strerror}); the content is in the store: give another place "
+            "with -o, and it need not be fetched again"
+        ) from error
+
+
+def _place_file(stored: Path, target: Path, copy_only: bool) -> str:
+    with _temporary(target.parent) as temporary:
+        kind = _fill(stored, temporary, copy_only)
+        os.replace(temporary, target)
+    return kind
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """A name in the folder that is free, and is free again afterwards. Not made of the target's name: that may already
+    be as long as names get."""
+    temporary = folder / f".dfmq-{secrets.token_hex(8)}"
+    try:
+        yield temporary
+    finally:
+        # Also after success: replacing one name of a file by another name of it does nothing, and leaves both.
+        temporary.unlink(missing_ok=True)
+
+
+def _fill(stored: Path, temporary: Path, copy_only: bool) -> str:
+    """Make `temporary` the stored content."""
+    with _opened(stored, os.O_RDONLY) as source:
+        with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as copy:
+            if _clone(source, copy):
+                return "reflink"
+        temporary.unlink()
+        if not copy_only and _link(stored, temporary):
+            return "hardlink"
+        with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as copy:
+            _copy(source, copy)
+            return "copy"
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    # The mode of a new file is what the user's umask gives.
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _clone(source: int, copy: int) -> bool:
+    """Share the blocks; False where the file system cannot, whatever it says."""
+    try:
+        fcntl.ioctl(copy, _FICLONE, source)
+    except OSError:
+        return False
+    return True
+
+
+def _link(stored: Path, temporary: Path) -> bool:
+    """Give the stored file another name; False where that cannot be (another file system, too many names, a file of
+    somebody else): then it is copied."""
+    try:
+        os.link(stored, temporary)
+    except OSError:
+        return False
+    return True
+
+
+def _copy(source: int, copy: int) -> None:
+    """Copy all of it. Raises OSError."""
+    offset, size = 0, os.fstat(source).st_size
+    while offset < size:
+        try:
+            done = os.copy_file_range(source, copy, min(_RANGE_BYTES, size - offset), offset, offset)
+        except OSError as error:
+            if error.errno not in _CANNOT_RANGE:
+                raise
+            done = 0
+        if done == 0:
+            break
+        offset += done
+    os.lseek(copy, offset, os.SEEK_SET)
+    _pump(source, copy, offset)
+
+
+def _copy_to_stream(stored: Path, target: Path) -> None:
+    with _opened(stored, os.O_RDONLY) as source, _opened(target, os.O_WRONLY) as stream:
+        _pump(source, stream, 0)
+
+
+def _pump(source: int, sink: int, offset: int) -> None:
+    """Read and write from `offset` to the end."""
+    room = memoryview(bytearray(_COPY_BYTES))
+    while got := os.preadv(source, [room], offset):
+        offset += got
+        rest = room[:got]
+        while rest:
+            rest = rest[os.write(sink, rest) :]

@@ -1,0 +1,39 @@
+"""What the store tells its owner. Called in the store's threads: an owner hops each call into its own."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dfmq.model.ids import Generation, TaskId
+from dfmq.model.task import Shelved
+
+
+class StoreEars(Protocol):
+    """Each slow request is answered by exactly one of these; `failed` and `damaged` also come by themselves."""
+
+    def loaded(self, task: TaskId, shelved: Shelved | None) -> None:
+        """Answers load: what there is of the task, None nothing."""
+        ...
+
+    def opened(
+        self, task: TaskId, generation: Generation, held: int, partial: dict[int, int], proofs: dict[int, bytes]
+    ) -> None:
+        """Answers open: the content may be written; this of it is held already."""
+        ...
+
+    def failed(self, task: TaskId, code: str, text: str) -> None:
+        """Answers open, or says that a write went wrong; until the task is opened again nothing of it is written.
+        `code`: no_space or store."""
+        ...
+
+    def stored(self, task: TaskId, generation: Generation, chunks: list[tuple[int, int]]) -> None:
+        """These chunks, (piece, chunk), are written and journalled. Once a batch."""
+        ...
+
+    def proved(self, task: TaskId, generation: Generation, algorithm: str, hexadecimal: str) -> None:
+        """Answers prove: the digest of the whole content, "" when it could not be read."""
+        ...
+
+    def damaged(self, task: TaskId) -> None:
+        """The store has nothing of this task any more: it was changed from outside, or had to make room."""
+        ...

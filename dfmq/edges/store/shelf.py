@@ -1,0 +1,227 @@
+"""One task in the store: what of its content is held, and its two files. Which tasks there are is in shelves."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from dfmq.edges.hashing import DIGEST_BYTES
+from dfmq.edges.store import journal, space
+from dfmq.edges.store.journal import ChunkLine, Opening, Stamp
+from dfmq.errors import StoreError
+from dfmq.model import bitfield
+from dfmq.model.ids import TaskId, short
+from dfmq.model.pieces import PieceMap
+from dfmq.model.task import Content, Shelved
+
+log = logging.getLogger(__name__)
+
+DATA = "data"
+JOURNAL = "journal"
+#: A chunk's line takes about 30 octets with its share of the record around it.
+LINE_BYTES = 40
+
+
+class Shelf:
+    """One generation of one task's content, in one data file for as long as the shelf lives.
+
+    Law: a chunk is in `stored` only when its octets are in the file and its line is in the journal; `digests` has the
+    digest of every stored chunk. Only the writer's thread changes a shelf; the owner's thread reads it.
+    """
+
+    def __init__(self, folder: Path, task: TaskId, opening: Opening, inode: int) -> None:
+        self.folder = folder
+        self.task = task
+        self.opening = opening
+        self.content = opening.content
+        #: of the data file; a path that leads to another file is not ours
+        self.inode = inode
+        #: piece → its stored chunks, bit set
+        self.stored: dict[int, int] = {}
+        #: piece → room for the digests of all its chunks
+        self.digests: dict[int, bytearray] = {}
+        #: how many pieces are whole
+        self.whole_count = 0
+        #: how the data file looked when the last chunk was written; None: not finished
+        self.stamp: Stamp | None = None
+        self.data_fd = -1
+        self.journal_fd = -1
+        self.journal_bytes = 0
+        #: written since the last fdatasync began
+        self.unsynced_bytes = 0
+        self.is_syncing = False
+        #: another sync is wanted when the one going on is done
+        self.must_sync = False
+        #: a growing content's leave to grow, octets
+        self.granted = 0
+        #: a write went wrong: nothing more is written until the task is opened again
+        self.is_broken = False
+
+    # ── what is held ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def has(self, piece: int, chunk: int) -> bool:
+        """The chunk is stored."""
+        return bool(self.stored.get(piece, 0) >> chunk & 1)
+
+    def add(self, line: ChunkLine) -> None:
+        """The chunk is stored from now on."""
+        piece, chunk, digest = line
+        count = self.content.cut.chunks_in(piece)
+        bits = self.stored.get(piece, 0)
+        if piece not in self.digests:
+            self.digests[piece] = bytearray(count * DIGEST_BYTES)
+        self.digests[piece][chunk * DIGEST_BYTES : (chunk + 1) * DIGEST_BYTES] = digest
+        self.stored[piece] = now = bits | 1 << chunk
+        whole = bitfield.full(count)
+        self.whole_count += (now == whole) - (bits == whole)
+
+    def digest(self, piece: int, chunk: int) -> bytes:
+        """The digest of a stored chunk."""
+        return bytes(self.digests[piece][chunk * DIGEST_BYTES : (chunk + 1) * DIGEST_BYTES])
+
+    def lines(self) -> list[ChunkLine]:
+        """Every stored chunk."""
+        return [
+            ChunkLine(piece, chunk, self.digest(piece, chunk))
+            for piece, bits in self.stored.items()
+            for chunk in bitfield.members(bits)
+        ]
+
+    @property
+    def is_complete(self) -> bool:
+        """Every piece is stored, and the content is not growing."""
+        return self.content.cut.length is not None and self.whole_count == self.content.cut.count
+
+    def holdings(self, cut: PieceMap) -> tuple[int, dict[int, int], dict[int, bytes]]:
+        """(held, partial, proofs) as Shelved names them, by the pieces of `cut`."""
+        held = []
+        partial, proofs = {}, {}
+        for piece, bits in self.stored.items():
+            count = cut.chunks_in(piece)
+            if bits == bitfield.full(count):
+                held.append(piece)
+                proofs[piece] = bytes(self.digests[piece][: count * DIGEST_BYTES])
+            else:
+                partial[piece] = bits
+        return bitfield.of(held), partial, proofs
+
+    def shelved(self) -> Shelved:
+        """What there is to tell about the task."""
+        held, partial, proofs = self.holdings(self.content.cut)
+        opening = self.opening
+        return Shelved(self.content, held, partial, proofs, opening.request, opening.etag, opening.last_modified)
+
+    def continues(self, content: Content) -> bool:
+        """Whether this is the same content, sealed or not."""
+        ours, theirs = self.content.cut, content.cut
+        same_cut = ours.piece_length == theirs.piece_length and ours.chunk_length == theirs.chunk_length
+        same_length = ours.length == theirs.length or None in (ours.length, theirs.length)
+        return (
+            same_cut
+            and same_length
+            and self.content.generation == content.generation
+            and self.content.algorithm == content.algorithm
+        )
+
+    def seal(self, length: int) -> None:
+        """The growing content has ended. Raises StoreError if chunks beyond that end are stored."""
+        old = self.content
+        cut = PieceMap(length, old.cut.piece_length, old.cut.chunk_length)
+        for piece, bits in self.stored.items():
+            if bits >> cut.chunks_in(piece):
+                raise StoreError(f"task {short(self.task)} is sealed at {length}, but piece {piece} goes on beyond it")
+        self.content = Content(old.generation, cut, old.algorithm)
+        self.whole_count = sum(bits == bitfield.full(cut.chunks_in(p)) for p, bits in self.stored.items())
+
+    # ── the files ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def data_path(self) -> Path:
+        return self.folder / DATA
+
+    @property
+    def is_open(self) -> bool:
+        """The files are open for writing."""
+        return self.data_fd >= 0
+
+    def open_files(self) -> None:
+        """Open for writing, unless it is. Raises OSError, and StoreError if the data file is not the one we knew."""
+        if self.is_open:
+            return
+        self.data_fd = os.open(self.data_path, os.O_RDWR | os.O_CLOEXEC)
+        if os.fstat(self.data_fd).st_ino != self.inode:
+            self.close_files()
+            raise StoreError(f"{self.data_path} was replaced by another file; ask for the content again")
+        self.journal_fd = os.open(self.folder / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self.journal_bytes = os.fstat(self.journal_fd).st_size
+
+    def close_files(self) -> None:
+        """Close what is open for writing. Twice does no harm."""
+        for fd in (self.data_fd, self.journal_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.data_fd = self.journal_fd = -1
+
+    def append(self, record: bytes) -> None:
+        """Add a record to the open journal, all of it or nothing. Raises OSError."""
+        view = memoryview(record)
+        try:
+            while view:
+                view = view[os.write(self.journal_fd, view) :]
+        except OSError:
+            os.ftruncate(self.journal_fd, self.journal_bytes)
+            raise
+        self.journal_bytes += len(record)
+
+    def note(self, lines: list[ChunkLine]) -> None:
+        """Journal chunks whose octets are in the file, then count them as stored. Raises OSError."""
+        self.append(journal.chunks_record(lines))
+        for line in lines:
+            self.add(line)
+
+    def promised(self) -> int:
+        """Octets granted to this task for which the disk has no blocks set aside yet."""
+        if not self.is_open:
+            return 0
+        length = self.content.cut.length
+        return max(0, (self.granted if length is None else length) - space.allocated(self.data_fd))
+
+    def touch(self) -> None:
+        """Note the use: eviction looks at the journal's time."""
+        try:
+            os.utime(self.folder / JOURNAL)
+        except OSError as error:
+            log.warning("task %s: its use cannot be noted: %s", short(self.task), error)
+
+
+def create(folder: Path, task: TaskId, opening: Opening) -> Shelf:
+    """Make the files of a new content, all of it allocated when its length is known. Raises OSError."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # The data file's mode is what the user's umask gives: a hard link to it may become the user's output. The home's
+    # own mode keeps others out of it here.
+    data_fd = os.open(folder / DATA, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    shelf = Shelf(folder, task, opening, os.fstat(data_fd).st_ino)
+    shelf.data_fd = data_fd
+    cut = opening.content.cut
+    try:
+        shelf.journal_fd = os.open(
+            folder / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+        )
+        if cut.length is not None:
+            space.allocate(data_fd, cut.length)
+            space.reserve(shelf.journal_fd, 4096 + LINE_BYTES * -(-cut.length // cut.chunk_length))
+        shelf.append(journal.opening_record(opening))
+    except OSError:
+        shelf.close_files()
+        raise
+    return shelf
+
+
+def remove(folder: Path) -> None:
+    """Delete a task's files, its journal first: data without a journal is nothing, a journal without data a lie.
+    A data file that is mapped or has a second name lives on there. Raises OSError."""
+    for name in (JOURNAL, JOURNAL + ".new", DATA):
+        (folder / name).unlink(missing_ok=True)
+    if folder.is_dir():
+        folder.rmdir()
