@@ -21,6 +21,7 @@ import contextlib
 import gzip
 import ssl
 import threading
+import weakref
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
@@ -96,6 +97,7 @@ class FaultySource:
         self._bytes_sent: Counter[str] = Counter()
         self._seen: dict[str, list[dict[str, str]]] = defaultdict(list)
         self._serving: set[asyncio.Task[None]] = set()
+        self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="faulty-source", daemon=True)
         self.port = 0
@@ -152,11 +154,16 @@ class FaultySource:
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        for writer in list(self._writers):
+            writer.transport.abort()  # close() would wait for a client that does not read
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
+        self._writers.add(writer)
         self.connections += 1
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
@@ -166,10 +173,14 @@ class FaultySource:
             pass  # we are being stopped, and the streams' own callback would complain
         finally:
             self._serving.discard(task)
-            writer.transport.abort() if writer.transport.is_closing() else writer.close()
+            writer.close()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        first = await reader.readexactly(1)
+        if first == b"\x16":  # a TLS client at a plain port
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            return False
+        head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, target, _ = head[0].split(" ")
         said = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
         path = urlsplit(target).path

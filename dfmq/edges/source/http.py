@@ -4,7 +4,7 @@ answers are in answers, of errors in faults."""
 from __future__ import annotations
 
 import string
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
@@ -34,6 +34,8 @@ class HttpSource:
         self._settings = settings
         self._places = Places(settings.per_host)
         self._sessions = Sessions(settings)
+        #: replies not closed yet
+        self._open: set[SourceReply] = set()
 
     async def ask(self, asked: Asked) -> SourceReply:
         """See Sources.ask."""
@@ -55,7 +57,9 @@ class HttpSource:
                 answer = read_answer(asked, response.status, response.headers, hop.url)
                 if answer is None:
                     return None
-                return HttpReply(answer, response, held.pop_all(), shown(hop.url), self._settings)
+                reply = HttpReply(answer, response, held.pop_all(), shown(hop.url), self._settings, self._open.discard)
+                self._open.add(reply)
+                return reply
 
     async def _get(self, hop: redirects.Hop, asked: Asked, held: ExitStack) -> aiohttp.ClientResponse:
         """Send the request; what it holds is put on `held`."""
@@ -85,6 +89,9 @@ class HttpSource:
 
     async def close(self) -> None:
         """Close every connection."""
+        # Replies first: aiohttp leaves a body's reader waiting for ever when its session goes away under it.
+        for reply in list(self._open):
+            await reply.close()
         await self._sessions.close()
 
 
@@ -92,9 +99,16 @@ class HttpReply(SourceReply):
     """An HTTP answer whose body waits on its connection."""
 
     def __init__(
-        self, answer: Answer, response: aiohttp.ClientResponse, held: ExitStack, url: str, settings: SourceSettings
+        self,
+        answer: Answer,
+        response: aiohttp.ClientResponse,
+        held: ExitStack,
+        url: str,
+        settings: SourceSettings,
+        closed: Callable[[SourceReply], None],
     ) -> None:
         super().__init__(answer.head)
+        held.callback(closed, self)
         self._encoding = answer.encoding
         self._has_body = not answer.empty and self.kind != "unchanged"
         self._response = response
