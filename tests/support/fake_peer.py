@@ -20,10 +20,17 @@ Reply = Callable[[Get], list[Message]]
 class FakePeer:
     """Answers each Get with what `reply` says (default: the content of `contents` for its URL, from the store).
 
-    `gets` and `releases` are what clients said, in order. `silent`: hears and says nothing."""
+    `gets` and `releases` are what clients said, in order. `silent`: hears and says nothing.
+    `signature`: what its frames begin with."""
 
     def __init__(
-        self, home: Path, reply: Reply | None = None, *, brokers: tuple[str, ...] = (), silent: bool = False
+        self,
+        home: Path,
+        reply: Reply | None = None,
+        *,
+        brokers: tuple[str, ...] = (),
+        silent: bool = False,
+        signature: bytes = envelope.SIGNATURE,
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
@@ -34,6 +41,7 @@ class FakePeer:
         self._reply = reply or self._give
         self._brokers = list(brokers)
         self._silent = silent
+        self._signature = signature
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.bind(local_endpoint(home))
@@ -52,7 +60,7 @@ class FakePeer:
 
     def die(self) -> None:
         """Be gone at once, whatever was promised. Twice does no harm."""
-        if self._thread.is_alive():
+        if not self._context.closed:
             self._orders.send(b"end")
             self._thread.join()
             self._orders.close(linger=0)
@@ -72,7 +80,7 @@ class FakePeer:
         for body in envelope.unwrap(frames):
             answers = self._answers(codec.local_hears.decode(body))
             if answers and not self._silent:
-                self._router.send_multipart([client, *envelope.wrap([codec.encode(m) for m in answers])])
+                self._router.send_multipart([client, self._signature, *map(codec.encode, answers)])
 
     def _answers(self, message: Message) -> list[Message]:
         if isinstance(message, Ask):
@@ -87,8 +95,12 @@ class FakePeer:
         return []
 
     def _give(self, get: Get) -> list[Message]:
-        content = self.contents.get(get.request.url, b"content of " + get.request.url.encode())
-        return [progress(get, len(content), len(content) // 2), self.done(get, content)]
+        done = self.done(get, self.contents.get(get.request.url, b"content of " + get.request.url.encode()))
+        return [progress(get, done.length, done.length // 2), done]
+
+    def done_only(self, get: Get) -> list[Message]:
+        """The usual answer without its progress."""
+        return self._give(get)[1:]
 
     def done(self, get: Get, content: bytes, receipt: Receipt | None = None) -> Done:
         """The content stored, and the message that says so."""

@@ -1,0 +1,196 @@
+"""Errands: fetched several at once, placed, released; and what is told of each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.fake_peer import FakePeer, progress
+
+from dfmq.errors import DfmqError, DigestMismatch, NoSpace, TimedOut
+from dfmq.model.task import Request
+from dfmq.nodes import errands as errands_module
+from dfmq.nodes.errands import Errand, Errands, Placed
+from dfmq.nodes.get import HostPeer, PeerLost
+from dfmq.wire.messages import Get, Message, Progress, Sorry
+
+
+class Told:
+    """Ears that remember."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, int]] = []
+        self.done: list[str] = []
+        self.errors: dict[str, DfmqError] = {}
+        self.notes: list[str] = []
+
+    def progressed(self, errand: Errand, progress: Progress) -> None:
+        self.steps.append((errand.request.url, progress.held))
+
+    def placed(self, placed: Placed) -> None:
+        self.done.append(placed.errand.request.url)
+
+    def failed(self, errand: Errand, error: DfmqError) -> None:
+        self.errors[errand.request.url] = error
+
+    def noted(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def errand(name: str) -> Errand:
+    return Errand(request=Request(url=f"http://source/{name}"), target=Path(name))
+
+
+def connector(home: Path, connected: list[HostPeer] | None = None) -> Callable[[], HostPeer]:
+    def connect() -> HostPeer:
+        peer = HostPeer(home)
+        if not peer.connect(5.0):
+            peer.close()
+            raise PeerLost("no peer")
+        if connected is not None:
+            connected.append(peer)
+        return peer
+
+    return connect
+
+
+def copy(errand: Errand, stored: Path) -> str:
+    return "hardlink" if stored.read_bytes() else "copy"
+
+
+def test_each_errand_is_placed_and_released_and_told(tmp_path: Path) -> None:
+    told = Told()
+    with FakePeer(tmp_path) as peer:
+        Errands(connector(tmp_path), copy, told, at_once=3).run(errand(str(i)) for i in range(10))
+        peer.die()
+        assert sorted(told.done) == [f"http://source/{i}" for i in range(10)]
+        assert len(told.steps) == 10
+        assert sorted((r.get, r.linked) for r in peer.releases) == [(i, True) for i in range(1, 11)]
+
+
+def test_no_more_are_under_way_than_allowed_and_the_list_is_read_only_as_needed(tmp_path: Path) -> None:
+    read: list[int] = []
+    seen: list[int] = []
+
+    def listed() -> object:
+        for i in range(8):
+            read.append(i)
+            yield errand(str(i))
+
+    with FakePeer(tmp_path) as peer:
+
+        def put(errand: Errand, stored: Path) -> str:
+            seen.append(len(read) - len(seen))
+            return "copy"
+
+        Errands(connector(tmp_path), put, Told(), at_once=2).run(listed())  # type: ignore[arg-type]
+        assert max(seen) <= 3
+        assert len(peer.gets) == 8
+
+
+def test_one_that_fails_hinders_no_other_and_keeps_its_name(tmp_path: Path) -> None:
+    told = Told()
+
+    def reply(get: Get) -> list[Message]:
+        if get.request.url.endswith("bad"):
+            return [Sorry(get=get.get, code="digest_mismatch", text="not what was named")]
+        return peer.done_only(get)
+
+    def put(errand: Errand, stored: Path) -> str:
+        if errand.request.url.endswith("full"):
+            raise NoSpace("no room")
+        return "copy"
+
+    with FakePeer(tmp_path, reply) as peer:
+        Errands(connector(tmp_path), put, told, at_once=2).run([errand("good"), errand("bad"), errand("full")])
+        peer.die()
+        assert told.done == ["http://source/good"]
+        assert {url[14:]: type(error) for url, error in told.errors.items()} == {"bad": DigestMismatch, "full": NoSpace}
+        assert sorted(release.get for release in peer.releases) == [1, 2, 3]
+        assert not any(release.linked for release in peer.releases)
+
+
+def test_time_runs_out_for_each_alone(tmp_path: Path) -> None:
+    told = Told()
+
+    def reply(get: Get) -> list[Message]:
+        return [progress(get, None, 1)] if get.request.url.endswith("slow") else peer.done_only(get)
+
+    with FakePeer(tmp_path, reply) as peer:
+        Errands(connector(tmp_path), copy, told, at_once=1, timeout=0.05).run([errand("slow"), errand("quick")])
+        peer.die()
+        assert told.done == ["http://source/quick"]
+        assert isinstance(told.errors["http://source/slow"], TimedOut)
+        assert [release.get for release in peer.releases] == [1, 2]
+
+
+def test_a_large_file_is_placed_aside_while_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errands_module, "PLACED_AT_ONCE_BYTES", 100)
+    small_is_done = threading.Event()
+    told = Told()
+
+    def put(errand: Errand, stored: Path) -> str:
+        if errand.request.url.endswith("large"):
+            # Would never come if placing the large one held up the small one.
+            assert small_is_done.wait(10)
+        else:
+            small_is_done.set()
+        return "copy"
+
+    with FakePeer(tmp_path) as peer:
+        peer.contents["http://source/large"] = bytes(101)
+        Errands(connector(tmp_path), put, told, at_once=2).run([errand("large"), errand("small")])
+        assert told.done == ["http://source/small", "http://source/large"]
+
+
+def test_the_peer_is_found_again_once_and_asked_for_what_is_missing(tmp_path: Path) -> None:
+    told = Told()
+    first = FakePeer(tmp_path, lambda get: [progress(get, 100, 1)])
+    second: list[FakePeer] = []
+    plain = connector(tmp_path)
+
+    def connect() -> HostPeer:
+        if first.gets:
+            second.append(FakePeer(tmp_path))
+        return plain()
+
+    def progressed(errand: Errand, progress: Progress) -> None:
+        if len(first.gets) == 2:
+            first.die()
+
+    told.progressed = progressed  # type: ignore[method-assign]
+    Errands(connect, copy, told, at_once=2).run([errand("one"), errand("two")])
+    assert sorted(told.done) == ["http://source/one", "http://source/two"]
+    assert len(told.notes) == 1
+    assert sorted(get.request.url for get in second[0].gets) == ["http://source/one", "http://source/two"]
+    second[0].die()
+
+
+def test_a_peer_that_dies_again_and_again_is_an_error(tmp_path: Path) -> None:
+    peers: list[FakePeer] = []
+    plain = connector(tmp_path)
+
+    def connect() -> HostPeer:
+        peers.append(FakePeer(tmp_path, lambda get: [progress(get, 100, 1)]))
+        return plain()
+
+    told = Told()
+    told.progressed = lambda errand, progress: peers[-1].die()  # type: ignore[method-assign]
+    with pytest.raises(PeerLost, match="it resumes"):
+        Errands(connect, copy, told).run([errand("one")])
+    assert len(peers) == 2
+
+
+def test_an_interrupt_releases_what_is_under_way(tmp_path: Path) -> None:
+    def progressed(errand: Errand, progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    told = Told()
+    told.progressed = progressed  # type: ignore[method-assign]
+    with FakePeer(tmp_path, lambda get: [progress(get, 100, 1)]) as peer:
+        with pytest.raises(KeyboardInterrupt):
+            Errands(connector(tmp_path), copy, told, at_once=2).run([errand("one"), errand("two")])
+        peer.die()
+        assert sorted(release.get for release in peer.releases) == [1, 2]
