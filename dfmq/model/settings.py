@@ -36,6 +36,8 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True):
     negative_seconds: float = 5.0
     #: requests under way at once to one source host
     per_host: int = 16
+    #: bytes read from a source and not yet written, for each read: as much as the store takes without waiting
+    window_bytes: int = 32 * MIB
 
 
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
