@@ -99,8 +99,9 @@ async def test_requests_to_one_host_wait_for_a_place(server: FaultySource, sourc
     url = server.put("/x", CONTENT)
     held = [await sources.ask(Request(url=url)) for _ in range(SETTINGS.per_host)]
     third = asyncio.ensure_future(sources.ask(Request(url=url)))
-    await asyncio.sleep(0)
-    assert not third.done()
+    elsewhere = server.put("/y", b"another host has places of its own").replace("127.0.0.1", "localhost")
+    assert await _got(sources, elsewhere)
+    assert not third.done() and server.requests("/x") == 2
     await held[0].close()
     await (await third).close()
     await held[1].close()

@@ -208,10 +208,10 @@ class FaultySource:
         await writer.drain()
         while position < end:
             piece = body[position : min(end, position + block)]
-            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if page.chunked else piece)
+            self._bytes_sent[path] += len(piece)  # before they go: who has them all finds them counted
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), bytes(piece)) if page.chunked else piece)
             await writer.drain()
             position += len(piece)
-            self._bytes_sent[path] += len(piece)
             if page.rate:
                 await asyncio.sleep(len(piece) / page.rate)
         if stops and end == page.stall_after:
@@ -238,7 +238,9 @@ def _answer(page: Page, said: dict[str, str]) -> tuple[int, dict[str, str], memo
         return 304, {**validators, **page.headers}, memoryview(b"")
     if "if-none-match" not in said and page.last_modified and said.get("if-modified-since") == page.last_modified:
         return 304, {**validators, **page.headers}, memoryview(b"")
-    body = {"gzip": gzip.compress, "deflate": zlib.compress}.get(page.encoding, bytes)(page.data)
+    body = page.data
+    if page.encoding in ("gzip", "deflate"):
+        body = gzip.compress(body) if page.encoding == "gzip" else zlib.compress(body)
     headers = {**validators, "Content-Encoding": page.encoding}
     if page.ranges:
         headers["Accept-Ranges"] = "bytes"
