@@ -37,6 +37,7 @@ def test_pieces_partition_the_content_and_chunks_each_piece(content: PieceMap) -
     assert at == content.length
 
 
+@pytest.mark.clause("TASK-3")
 @given(lengths)
 def test_our_own_cut_keeps_its_bounds(length: int) -> None:
     content = cut(length)
@@ -69,6 +70,7 @@ def test_known_lengths_are_cut_as_the_protocol_says(
     assert (content.piece_length, content.chunk_length, content.count) == (piece_length, chunk_length, count)
 
 
+@pytest.mark.clause("TASK-3")
 def test_a_growing_content_counts_no_piece_and_takes_every_piece_as_whole() -> None:
     growing = cut(None)
     assert growing.count == 0

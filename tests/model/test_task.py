@@ -24,6 +24,7 @@ BASE = Request(url="https://example.com/weights.bin")
 DIGEST = "sha256:" + "ab" * 32
 
 
+@pytest.mark.clause("TASK-2")
 @pytest.mark.parametrize(
     ("url", "canonical"),
     [
@@ -94,6 +95,7 @@ def test_any_text_is_a_url_or_a_settings_error(text: str) -> None:
         assert len(name.encode()) <= 255
 
 
+@pytest.mark.clause("TASK-1", "TASK-2")
 @pytest.mark.parametrize(
     "other",
     [
@@ -111,6 +113,7 @@ def test_these_never_name_another_content(other: dict[str, object]) -> None:
     assert task_id(msgspec.structs.replace(BASE, **other)) == task_id(BASE)
 
 
+@pytest.mark.clause("TASK-1")
 def test_these_name_another_content_each() -> None:
     others = [
         {},
@@ -147,6 +150,7 @@ def test_representation_headers_count_whatever_their_case_and_order() -> None:
     assert task_id(one) == task_id(two)
 
 
+@pytest.mark.clause("TASK-1")
 def test_a_task_id_does_not_change_from_one_release_to_the_next() -> None:
     """Peers of several releases must agree; a new rule is a new protocol version."""
     assert task_id(BASE).hex() == "1eaad7ae5cd18c5c69b39fdb8540ca88"

@@ -234,8 +234,23 @@ def test_a_chunk_header_survives_the_bus_and_is_short(lease: int, piece: int, ch
     assert codec.decode_chunk_header(header) == codec.decode_chunk_header(memoryview(header)) == (lease, piece, chunk)
 
 
+@pytest.mark.clause("MSG-5")
 def test_defaults_are_left_out_and_come_back() -> None:
     beat = messages.Beat()
     assert codec.encode(beat) == msgpack.packb({"op": "beat"})
     assert codec.broker_hears.decode(codec.encode(beat)) == beat
     assert msgspec.structs.asdict(beat)["stamp"] == 0
+
+
+@pytest.mark.clause("MSG-5")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_field_without_a_default_must_be_there(name: str) -> None:
+    message = examples.EXAMPLES[name]
+    body = msgpack.unpackb(codec.encode(message))
+    for field in msgspec.structs.fields(type(message)):
+        less = msgpack.packb({key: value for key, value in body.items() if key != field.name})
+        if field.required:
+            with pytest.raises(ProtocolError):
+                grammar_of(name).decode(less)
+        else:
+            assert grammar_of(name).decode(less)
