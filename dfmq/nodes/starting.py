@@ -117,11 +117,9 @@ def _start(home: Path, brokers: tuple[str, ...], config: Path | None, idle_exit:
         os.waitpid(process, 0)
         raise from_code(code, text)
     gone, status = os.waitpid(process, os.WNOHANG)
-    how = (
-        f"ended with status {os.waitstatus_to_exitcode(status)}"
-        if gone
-        else f"is not ready after {START_SECONDS:.0f} s"
-    )
+    how = f"is not ready after {START_SECONDS:.0f} s (process {process})"
+    if gone:
+        how = f"ended with status {os.waitstatus_to_exitcode(status)}"
     raise TransferError(f"the peer of {home} was started and {how}: see {log}")
 
 
