@@ -65,6 +65,7 @@ COUNTERS: dict[str, tuple[Counter, ...]] = {
     "lease.done": (Counter("dfmq_leases_done", "Leases that ended with their piece."),),
     "lease.failed": (LEASES_FAILED,),
     "lease.expired": (LEASES_FAILED,),
+    "lease.revoked": (Counter("dfmq_leases_revoked", "Leases the broker took back."),),
     "want.parked": (Counter("dfmq_wants_parked", "Wants that had to wait for a parent."),),
     "message.refused": (Counter("dfmq_messages_refused", "Messages that were not dfmq's protocol.", "code"),),
     "session.silent": (Counter("dfmq_broker_silences", "Times the broker fell silent."),),
@@ -83,11 +84,10 @@ COUNTERS: dict[str, tuple[Counter, ...]] = {
     ),
     "stream.refused": (Counter("dfmq_streams_refused", "Children turned away.", "code"),),
     "source.asked": (Counter("dfmq_source_requests", "Requests to sources."),),
-    "source.ended": (Counter("dfmq_source_bytes", "Bytes read from sources.", adds="bytes"),),
-    "source.broke": (
-        Counter("dfmq_source_failures", "Source reads that failed.", "code"),
-        Counter("dfmq_source_bytes", "Bytes read from sources.", adds="bytes"),
+    "source.ended": (
+        Counter("dfmq_source_bytes", "Bytes of the contents whose source read came to its end.", adds="bytes"),
     ),
+    "source.broke": (Counter("dfmq_source_failures", "Source reads that failed.", "code"),),
     "source.retried": (Counter("dfmq_source_retries", "Source reads taken up again."),),
     "store.failed": (Counter("dfmq_store_failures", "Failures of the disk.", "code"),),
 }
@@ -111,13 +111,14 @@ class Metrics:
 
     def see(self, record_name: str, fields: Mapping[str, Any]) -> None:
         """Count a record. Read of its fields: `code`, `role`, `bytes`, `pressure`, and of `get.done` `from_source`,
-        `from_seed`, `from_peers`, `from_store`; what is missing counts nothing."""
+        `from_seed`, `from_peers`, `from_store`, in the record or in its `receipt`; what is missing counts nothing."""
         for counter in COUNTERS.get(record_name, ()):
             amount = _amount(fields.get(counter.adds)) if counter.adds else 1.0
             self._add(counter, _label(counter, record_name, fields), amount)
         if record_name == "get.done":
+            receipt = _plain(fields.get("receipt", fields))
             for path in PATHS:
-                self._add(GET_BYTES, path, _amount(fields.get(f"from_{path}")))
+                self._add(GET_BYTES, path, _amount(receipt.get(f"from_{path}")))
         elif record_name == "host.pressed" and fields.get("pressure") in PRESSURES:
             self._pressure = fields["pressure"]
 
@@ -168,6 +169,11 @@ def _label(counter: Counter, record_name: str, fields: Mapping[str, Any]) -> str
         role = str(fields.get("role", ""))
         return role if role in ROLES else "other"
     return ""
+
+
+def _plain(receipt: Any) -> Mapping[str, Any]:
+    """A receipt as a mapping, whether it is the message or its fields."""
+    return msgspec.structs.asdict(receipt) if isinstance(receipt, msgspec.Struct) else receipt
 
 
 def _amount(value: Any) -> float:

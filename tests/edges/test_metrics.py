@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dfmq.edges.metrics import COUNTERS, MOST_GAUGES, Metrics
 from dfmq.machines.effects import RECORDS
+from dfmq.wire.messages import Receipt
 
 
 def _samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -35,7 +36,7 @@ def test_records_are_counted_under_their_code() -> None:
 def test_a_receipt_counts_bytes_by_path() -> None:
     metrics = Metrics("peer")
     metrics.see("get.done", {"from_source": 5, "from_peers": 1000, "from_store": 0})
-    metrics.see("get.done", {"from_seed": 7, "from_peers": 1})
+    metrics.see("get.done", {"receipt": Receipt(from_seed=7, from_peers=1)})
     metrics.see("piece.held", {"piece": 3, "bytes": 4096})
     seen = _samples(metrics)
     by_path = {path: seen["dfmq_get_bytes_total", path] for path in ("source", "seed", "peers", "store")}

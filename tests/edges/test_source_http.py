@@ -108,6 +108,17 @@ async def test_requests_to_one_host_wait_for_a_place(server: FaultySource, sourc
     assert server.requests("/x") == 3
 
 
+async def test_a_question_nobody_waits_for_gives_its_place_back(server: FaultySource, sources: Sources) -> None:
+    url = server.put("/x", b"content")
+    stalled = server.put("/stalled", CONTENT, redirect=server.put("/slow", CONTENT, stall_after=0))
+    asking = [asyncio.ensure_future(_got(sources, stalled)) for _ in range(2 * SETTINGS.per_host)]
+    await asyncio.to_thread(server.wait_for_requests, "/slow", SETTINGS.per_host)
+    for task in asking:
+        task.cancel()
+    await asyncio.wait(asking)
+    assert await _got(sources, url) == b"content"
+
+
 # ── redirects ──
 
 

@@ -8,6 +8,7 @@
         dfmq_get(source.url("/x"))
         assert source.requests("/x") == 1                # GETs; requests("/x", "HEAD")
         assert source.bytes_sent("/x") == len(content)   # bytes of bodies, summed over all requests
+        source.wait_for_requests("/x", 1)                # until somebody has asked
         assert "range" in source.seen("/x")[0]           # headers of each GET, lower-case names, ":target" as it came
 
 It listens on 127.0.0.1 at a free port, in a thread with a loop of its own; leaving the `with` breaks every connection.
@@ -94,6 +95,7 @@ class FaultySource:
             self._make_certificate()
         self._pages: dict[str, Page] = {}
         self._requests: Counter[tuple[str, str]] = Counter()
+        self._came = threading.Condition()
         self._bytes_sent: Counter[str] = Counter()
         self._seen: dict[str, list[dict[str, str]]] = defaultdict(list)
         self._serving: set[asyncio.Task[None]] = set()
@@ -129,6 +131,11 @@ class FaultySource:
 
     def requests(self, path: str, method: str = "GET") -> int:
         return self._requests[path, method]
+
+    def wait_for_requests(self, path: str, count: int, seconds: float = 10.0) -> None:
+        """Until `count` GETs have come. Call it in a thread when the client runs in your own loop."""
+        with self._came:
+            assert self._came.wait_for(lambda: self.requests(path) >= count, seconds), f"{path}: {self.requests(path)}"
 
     def bytes_sent(self, path: str) -> int:
         return self._bytes_sent[path]
@@ -184,7 +191,9 @@ class FaultySource:
         method, target, _ = head[0].split(" ")
         said = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
         path = urlsplit(target).path
-        self._requests[path, method] += 1
+        with self._came:
+            self._requests[path, method] += 1
+            self._came.notify_all()
         if method == "GET":
             self._seen[path].append({**said, ":target": target})
         page = self._pages.get(path, Page(status=404))

@@ -50,12 +50,16 @@ class Places:
             del self._users[key], self._free[key]
 
 
-class _Kept:
-    """A session and how many replies use it."""
+class Kept:
+    """A session and how many use it."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self.session = session
         self.users = 0
+
+    def give_back(self) -> None:
+        """One user less."""
+        self.users -= 1
 
 
 class Sessions:
@@ -66,23 +70,18 @@ class Sessions:
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=settings.connect_seconds, sock_read=settings.stall_seconds
         )
-        self._kept: OrderedDict[tuple[str, bool], _Kept] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, bool], Kept] = OrderedDict()
 
-    async def take(self, cacert: str, insecure: bool) -> aiohttp.ClientSession:
+    def take(self, cacert: str, insecure: bool) -> Kept:
         """The session for this trust; every take is followed by one give_back. Raises SourceError for a `cacert` that
         is no PEM."""
         key = (cacert, insecure)
         if key not in self._kept:
-            self._kept[key] = _Kept(self._made(cacert, insecure))
+            self._kept[key] = Kept(self._made(cacert, insecure))
         kept = self._kept[key]
         kept.users += 1
         self._kept.move_to_end(key)
-        await self._close_surplus()
-        return kept.session
-
-    def give_back(self, cacert: str, insecure: bool) -> None:
-        """The reply over this session is closed."""
-        self._kept[(cacert, insecure)].users -= 1
+        return kept
 
     def _made(self, cacert: str, insecure: bool) -> aiohttp.ClientSession:
         trust: ssl.SSLContext | bool = True
@@ -103,7 +102,8 @@ class Sessions:
             read_bufsize=READ_BUFFER_BYTES,
         )
 
-    async def _close_surplus(self) -> None:
+    async def close_surplus(self) -> None:
+        """Close those that nobody uses, oldest first, until MOST_SESSIONS are left."""
         idle = [key for key, kept in self._kept.items() if not kept.users]
         surplus = [self._kept.pop(key) for key in idle[: max(0, len(self._kept) - MOST_SESSIONS)]]
         for kept in surplus:

@@ -67,15 +67,16 @@ class HttpSource:
         await self._places.take(place)
         held.callback(self._places.leave, place)
         trust = (asked.request.cacert, asked.request.insecure) if scheme == "https" else ("", False)
-        session = await self._sessions.take(*trust)
-        held.callback(self._sessions.give_back, *trust)
+        kept = self._sessions.take(*trust)
+        held.callback(kept.give_back)
+        await self._sessions.close_surplus()
         proxy, to_proxy = _proxy_for(scheme, host, port)
         through = [(n, v) for n, v in hop.headers if n.lower() == "proxy-authorization"] or to_proxy
         headers = [(n, v) for n, v in hop.headers if n.lower() != "proxy-authorization"]
         if proxy and scheme == "http":
             headers += through  # there is no CONNECT: the proxy reads the request itself
         try:
-            response = await session.get(
+            response = await kept.session.get(
                 _on_the_wire(hop.url),
                 headers=headers,
                 allow_redirects=False,
