@@ -89,8 +89,8 @@ class Herald:
             return
         descriptor, self._descriptor = self._descriptor, -1
         try:
-            os.write(descriptor, line)
-            os.close(descriptor)
+            with os.fdopen(descriptor, "wb", buffering=0) as pipe:
+                pipe.write(line)
         except OSError as error:
             # Whoever started us is gone, and the node is of use without.
             print(f"nobody hears on descriptor {descriptor}: {error.strerror}", file=sys.stderr)
