@@ -1,0 +1,340 @@
+"""Who is let to a task and who is told no: Opens, permits given, the source's answers. The book is in backsource; who
+gets which piece is in scheduler."""
+
+from __future__ import annotations
+
+import random
+
+from dfmq.errors import DigestMismatch, NoSpace, NotAuthorised, StoreError, TransferError
+from dfmq.machines.broker.backsource import BackSource, LivePermit, Refusal
+from dfmq.machines.broker.catalog import MOST_PIECES_KNOWN, Catalog, Member, Task
+from dfmq.machines.broker.health import Health
+from dfmq.machines.broker.leases import Leases
+from dfmq.machines.broker.outbox import Outbox
+from dfmq.machines.broker.roster import Peer, Roster
+from dfmq.machines.broker.scheduler import Scheduler
+from dfmq.model import bitfield
+from dfmq.model.ids import Generation, PermitId, TaskId
+from dfmq.model.pieces import PieceMap
+from dfmq.model.task import Content, Request
+from dfmq.wire.messages import Notice, Opened, Permit, Quit, Refused, Sealed, Sourced, SourceFailed
+from dfmq.wire.topics import ALL
+
+MOST_NEIGHBOURS = 16
+#: as many digests as a Proofs field carries
+MOST_CHUNKS_IN_PIECE = 1024
+#: the reader's own trouble, not the source's word: another reader may do better
+READER_TROUBLE = frozenset({NoSpace.code, StoreError.code})
+
+
+class Admission:
+    """Decides over Opens by what the source has said, and has the source asked where it has not.
+
+    Law: a member that is not open waits for a permit that is under way; an open task that lacks a piece nobody holds
+    has a permit to fetch, or no member that may go to the source.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        catalog: Catalog,
+        leases: Leases,
+        scheduler: Scheduler,
+        health: Health,
+        backsource: BackSource,
+        rng: random.Random,
+        outbox: Outbox,
+        epoch: int,
+    ) -> None:
+        self._roster = roster
+        self._catalog = catalog
+        self._leases = leases
+        self._scheduler = scheduler
+        self._health = health
+        self._backsource = backsource
+        self._rng = rng
+        self._outbox = outbox
+        self._epoch = epoch
+
+    # ── letting in, turning away ─────────────────────────────────────────────────────────────────────────────────
+
+    def ask(self, task: Task, index: int, member: Member, now: float) -> None:
+        """The peer wants the task. One that has it open already, with the same credentials, is only told again."""
+        before = task.members.get(index)
+        self._catalog.join(task, index, member)
+        if before is not None and before.is_open and before.credential == member.credential:
+            self._open(task, index, member)
+        else:
+            self._admit(task, index, member, now)
+        self.restock(task, now)
+
+    def _admit(self, task: Task, index: int, member: Member, now: float) -> None:
+        is_known = task.content is not None
+        verdict = self._backsource.judge(task.id, is_known, member.credential, member.no_source, now)
+        if verdict == "wait":
+            return
+        if verdict == "open":
+            self._open(task, index, member)
+        elif isinstance(verdict, Refusal):
+            self.refuse(task, index, verdict.code, verdict.text, max(0.0, verdict.until - now), now)
+        elif not self._give(task, member.request, member.credential, verdict == "check", index, 0, now):
+            self.refuse(task, index, TransferError.code, "no peer is here that may read the source", 0.0, now)
+
+    def readmit(self, task: Task, now: float) -> None:
+        """The source has spoken, or the one that was to ask it is gone: judge anew over everybody who waits."""
+        for index, member in list(task.members.items()):
+            if not member.is_open and task.members.get(index) is member:
+                self._admit(task, index, member, now)
+
+    def _open(self, task: Task, index: int, member: Member) -> None:
+        if task.content is None:
+            return
+        member.is_open = True
+        content, peer = task.content, self._roster.at(index)
+        self._outbox.send(
+            peer.id,
+            Opened(
+                task=task.id, generation=content.generation, length=content.cut.length,
+                piece_length=content.cut.piece_length, chunk_length=content.cut.chunk_length,
+                algorithm=content.algorithm, neighbours=self._neighbours(task, index),
+            ),
+        )  # fmt: skip
+        self._outbox.record("task.opened", task=task.id, peer=peer.id, generation=content.generation)
+        self._scheduler.look_at(task, index)
+
+    def _neighbours(self, task: Task, index: int) -> list[str]:
+        """Hint endpoints of some others that want or hold the task."""
+        others = list({**task.members, **task.held})
+        drawn = self._rng.sample(others, min(len(others), MOST_NEIGHBOURS + 1))
+        found = [self._roster.at(other).hints for other in drawn if other != index]
+        return [endpoint for endpoint in found if endpoint][:MOST_NEIGHBOURS]
+
+    def refuse(self, task: Task, index: int, code: str, text: str, retry_after: float, now: float) -> None:
+        """Tell a member no; it is none any more."""
+        peer = self._roster.at(index)
+        self._outbox.send(peer.id, Refused(task=task.id, code=code, text=text, retry_after=retry_after))
+        self._outbox.record("task.refused", task=task.id, peer=peer.id, code=code)
+        self.depart(task, index, now)
+
+    def depart(self, task: Task, index: int, now: float) -> None:
+        """A member wants no more: its wants and leases end, and those who took from it what it was itself taking are
+        told."""
+        self._scheduler.forget_wants(task, index)
+        for lease in self._leases.of_child(index):
+            if lease.task != task.id:
+                continue
+            self._scheduler.end(task, lease, again=False)
+            if not task.held.get(index, 0) >> lease.piece & 1:
+                for orphan in self._leases.served_on(task.id, lease.piece, index):
+                    self._scheduler.revoke(task, orphan)
+        self._catalog.part(task, index, now)
+
+    # ── permits ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _give(
+        self, task: Task, request: Request, credential: bytes, check_only: bool, asker: int, tried: int, now: float
+    ) -> bool:
+        """Give a permit to a seed, or where there is none to the asker or another member. False when nobody can."""
+        reader = self._reader(task, asker, tried)
+        if reader is None:
+            return False
+        permit = self._backsource.give(task.id, reader.index, request, credential, check_only, tried, now)
+        self.say_permit(task, permit)
+        self._outbox.record("permit.given", permit=permit.id, task=task.id, peer=reader.id, check_only=check_only)
+        return True
+
+    def say_permit(self, task: Task, permit: LivePermit) -> None:
+        """Tell the holder of its permit; again when it comes back, for the first may be lost. The same id twice is one
+        permit."""
+        generation = task.content.generation if task.content is not None else b""
+        self._outbox.send(
+            self._roster.at(permit.holder).id,
+            Permit(
+                permit=permit.id, task=task.id, request=permit.request, generation=generation,
+                check_only=permit.check_only,
+            ),
+        )  # fmt: skip
+
+    def _reader(self, task: Task, asker: int, tried: int) -> Peer | None:
+        """Seeds first: the trusted, those that have it already, those with little to do. Then who wants it."""
+        closed = tried | self._health.barred
+        suspected = self._health.suspected
+        seeds = [index for index in self._roster.seeds if not closed >> index & 1]
+        if seeds:
+            first = min(
+                seeds,
+                key=lambda i: (
+                    suspected >> i & 1, -task.held.get(i, 0).bit_count(), len(self._backsource.of_holder(i)), i
+                ),
+            )  # fmt: skip
+            return self._roster.at(first)
+        willing = [i for i, m in task.members.items() if not m.no_source and not closed >> i & 1]
+        if asker in willing:
+            return self._roster.at(asker)
+        return self._roster.at(min(willing, key=lambda i: (suspected >> i & 1, i))) if willing else None
+
+    def restock(self, task: Task, now: float) -> None:
+        """Pieces that nobody holds any more, or that nobody is reading any more, are asked for again."""
+        while task.content is not None and not task.is_available() and self._backsource.fetch_of(task.id) is None:
+            stranded = [i for i, m in task.members.items() if m.is_open and not task.is_complete(i)]
+            if not stranded:
+                return
+            asker = next((i for i in stranded if not task.members[i].no_source), None)
+            if asker is None:
+                self._refuse_all(task, stranded, "the last peer that held a piece is gone, and no_source is set", now)
+                return
+            member = task.members[asker]
+            if self._give(task, member.request, member.credential, False, asker, 0, now):
+                return
+            self._refuse_all(task, stranded, "a piece is lost, and no peer is here that may read the source", now)
+
+    def _refuse_all(self, task: Task, indices: list[int], text: str, now: float) -> None:
+        for index in indices:
+            self.refuse(task, index, TransferError.code, text, 0.0, now)
+
+    def end_permits_of(self, index: int, *, say_quit: bool) -> list[Task]:
+        """The peer's permits are void; returns the tasks concerned, to be readmitted and restocked."""
+        tasks = []
+        for permit in self._backsource.of_holder(index):
+            if say_quit:
+                self._outbox.send(self._roster.at(index).id, Quit(permit=permit.id, task=permit.task))
+            self._backsource.end(permit)
+            self._outbox.record("permit.ended", permit=permit.id, task=permit.task, why="lost")
+            tasks.append(self._catalog.tasks[permit.task])
+        return tasks
+
+    def finish_if_done(self, task: Task, now: float) -> None:
+        """A fetch is over when its holder holds everything."""
+        permit = self._backsource.fetch_of(task.id)
+        if permit is not None and task.is_sealed and task.held.get(permit.holder, 0) == task.all_pieces():
+            self._backsource.end(permit)
+            self._outbox.record("permit.ended", permit=permit.id, task=task.id, why="done")
+            self.restock(task, now)
+
+    # ── the source's answers ─────────────────────────────────────────────────────────────────────────────────────
+
+    def sourced(self, peer: Peer, said: Sourced, now: float) -> None:
+        """The source said yes."""
+        permit = self._backsource.get(PermitId(said.permit), peer.index)
+        if permit is None or permit.task != said.task:
+            self._outbox.record("message.refused", peer=peer.id, op="sourced", why="no such permit")
+            return
+        task = self._catalog.tasks[permit.task]
+        cut = PieceMap(said.length, said.piece_length, said.chunk_length)
+        if cut.count > MOST_PIECES_KNOWN or -(-said.piece_length // said.chunk_length) > MOST_CHUNKS_IN_PIECE:
+            text = f"the content is cut into {cut.count} pieces of {said.piece_length} bytes: too many, or too finely"
+            self._fail(task, permit, TransferError.code, text, 0.0, now)
+            return
+        content = Content(Generation(said.generation), cut, said.algorithm)
+        if task.content is None or task.content.generation != content.generation:
+            self._begin(task, permit, content)
+        elif cut.length is not None and not task.is_sealed:
+            self.seal(task, cut.length)
+        self._backsource.accepted(permit, bool(permit.request.digest), said.fresh_seconds, now)
+        if permit.check_only:
+            self._backsource.end(permit)
+            self._outbox.record("permit.ended", permit=permit.id, task=task.id, why="checked")
+        self.readmit(task, now)
+        self.finish_if_done(task, now)
+        self.restock(task, now)
+
+    def _begin(self, task: Task, permit: LivePermit, content: Content) -> None:
+        """The content is known, or another than it was: nothing of the old counts any more, nobody is open."""
+        if task.content is not None:
+            self._close_content(task)
+            self._backsource.changed(permit)
+            self._outbox.record("task.changed", task=task.id, generation=content.generation)
+            notice = Notice(kind="generation", epoch=self._epoch, task=task.id, generation=content.generation)
+            self._outbox.publish(ALL, notice)
+        if permit.check_only:
+            older = self._backsource.fetch_of(task.id)
+            if older is not None:
+                self._outbox.send(self._roster.at(older.holder).id, Quit(permit=older.id, task=task.id))
+                self._backsource.end(older)
+            self._backsource.promote(permit)
+        self._catalog.begin(task, content)
+
+    def _close_content(self, task: Task) -> None:
+        """Every lease on it is void, and the wants count again: the peers learn it from the next Opened or Refused."""
+        for member in task.members.values():
+            member.is_open = False
+        for lease in self._leases.of_task(task.id):
+            self._scheduler.end(task, lease, again=True)
+
+    def source_failed(self, peer: Peer, said: SourceFailed, now: float) -> None:
+        """The source said no, or stopped giving, or gave what it should not."""
+        permit = self._backsource.get(PermitId(said.permit), peer.index)
+        task = self._catalog.get(TaskId(said.task))
+        if permit is not None and task is not None and permit.task == said.task:
+            self._fail(task, permit, said.code, said.text, said.retry_after, now)
+        elif said.code == DigestMismatch.code and task is not None and peer.is_seed and task.is_complete(peer.index):
+            # The whole is proven after the last piece was: the permit has ended by then.
+            self._disown(task, said.text, now)
+        else:
+            self._outbox.record("message.refused", peer=peer.id, op="source-failed", why="no such permit")
+
+    def _fail(self, task: Task, permit: LivePermit, code: str, text: str, retry_after: float, now: float) -> None:
+        self._backsource.end(permit)
+        self._outbox.record("permit.failed", permit=permit.id, task=task.id, code=code)
+        if code in READER_TROUBLE and self._give(
+            task, permit.request, permit.credential, permit.check_only, permit.holder, permit.tried, now
+        ):
+            return
+        refusal = self._backsource.refused(permit, code, text, retry_after, now)
+        if code == DigestMismatch.code:
+            self._disown(task, text, now)
+            return
+        if not permit.check_only:
+            for index, member in list(task.members.items()):
+                is_meant = code != NotAuthorised.code or member.credential == permit.credential
+                if is_meant and member.is_open and self._is_stranded(task, index):
+                    self.refuse(task, index, refusal.code, refusal.text, retry_after, now)
+        self.readmit(task, now)
+        self.restock(task, now)
+
+    @staticmethod
+    def _is_stranded(task: Task, index: int) -> bool:
+        """The member lacks a piece that nobody holds."""
+        missing = task.all_pieces() & ~task.available
+        return not task.is_sealed or bool(missing & ~task.held.get(index, 0))
+
+    def _disown(self, task: Task, text: str, now: float) -> None:
+        """What the source gave is not what the request names: nobody may have it."""
+        if task.content is not None:
+            self._close_content(task)
+            holders = list(task.held)
+            task.forget_content()
+            for index in holders:
+                self._catalog.untie(task, index)
+        self._backsource.forget(task.id)
+        for index in list(task.members):
+            self.refuse(task, index, DigestMismatch.code, text, 0.0, now)
+
+    def seal(self, task: Task, length: int) -> None:
+        """A growing content has ended: everybody who has it open is told."""
+        holders = list(task.held)
+        task.seal(length)
+        for lease in self._leases.of_task(task.id):
+            if lease.piece >= task.cut.count:
+                self._scheduler.revoke(task, lease)
+        for index in holders:
+            self._catalog.untie(task, index)
+        if task.content is None:
+            return
+        said = Sealed(task=task.id, generation=task.content.generation, length=length)
+        for index, member in task.members.items():
+            if member.is_open:
+                self._outbox.send(self._roster.at(index).id, said)
+        self._outbox.record("task.sealed", task=task.id, length=length)
+
+    def hold(self, task: Task, index: int, generation: Generation, pieces: int) -> int:
+        """The peer says it holds these pieces of this generation. Returns those that can be had since just now."""
+        pieces &= bitfield.full(MOST_PIECES_KNOWN)
+        before = task.available
+        if task.content is None:
+            known = task.claims.get(index)
+            if pieces:
+                task.claims[index] = (generation, pieces | (known[1] if known and known[0] == generation else 0))
+        elif task.content.generation == generation:
+            task.hold(index, pieces)
+        return task.available & ~before

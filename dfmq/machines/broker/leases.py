@@ -1,0 +1,161 @@
+"""Every live lease, findable by id, child, parent and piece, with its deadline. Who gets one is in scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dfmq.errors import InvariantViolated
+from dfmq.machines.broker.slots import Slots
+from dfmq.machines.deadlines import Deadlines
+from dfmq.model.ids import LeaseId, TaskId
+
+K = TypeVar("K")
+
+
+@dataclass(slots=True, eq=False)
+class LiveLease:
+    """Leave for `child` to take `piece` from `parent`; both are roster indices."""
+
+    id: LeaseId
+    task: TaskId
+    piece: int
+    child: int
+    parent: int
+    #: thousandths of the parent's slots; also in Slots.booked
+    cost: int
+    granted_at: float
+
+
+class Leases:
+    """Law: a lease stands in all four indices or in none; a child has at most one lease on a piece; what is booked on a
+    parent is the sum of its leases' costs; every lease has a deadline."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._by_id: dict[LeaseId, LiveLease] = {}
+        self._by_child: dict[int, dict[LeaseId, LiveLease]] = {}
+        self._by_parent: dict[int, dict[LeaseId, LiveLease]] = {}
+        #: task → piece → child → lease
+        self._by_piece: dict[TaskId, dict[int, dict[int, LiveLease]]] = {}
+        self._next_id = 1
+        self.deadlines: Deadlines[LeaseId] = Deadlines()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def grant(
+        self, task: TaskId, piece: int, child: int, parent: int, cost: int, now: float, seconds: float
+    ) -> LiveLease:
+        """Book a lease. The child must have none on this piece."""
+        takers = self._by_piece.setdefault(task, {}).setdefault(piece, {})
+        if child in takers or child == parent:
+            raise InvariantViolated(f"child {child} would take piece {piece} twice or from itself")
+        lease = LiveLease(LeaseId(self._next_id), task, piece, child, parent, cost, now)
+        self._next_id += 1
+        takers[child] = lease
+        self._by_id[lease.id] = lease
+        self._by_child.setdefault(child, {})[lease.id] = lease
+        self._by_parent.setdefault(parent, {})[lease.id] = lease
+        self._slots.book(parent, cost)
+        self.deadlines.set(lease.id, now + seconds)
+        return lease
+
+    def end(self, lease: LiveLease) -> None:
+        """Take a lease out of the books and give the parent its slot back."""
+        del self._by_id[lease.id]
+        _remove(self._by_child, lease.child, lease.id)
+        _remove(self._by_parent, lease.parent, lease.id)
+        pieces = self._by_piece[lease.task]
+        _remove(pieces, lease.piece, lease.child)
+        if not pieces:
+            del self._by_piece[lease.task]
+        self._slots.release(lease.parent, lease.cost)
+        self.deadlines.clear(lease.id)
+
+    def get(self, lease: LeaseId) -> LiveLease | None:
+        """The live lease of this id."""
+        return self._by_id.get(lease)
+
+    def taking(self, task: TaskId, piece: int, child: int) -> LiveLease | None:
+        """The child's lease on the piece."""
+        pieces = self._by_piece.get(task)
+        takers = pieces.get(piece) if pieces else None
+        return takers.get(child) if takers else None
+
+    def of_child(self, child: int) -> list[LiveLease]:
+        """Everything this peer is receiving."""
+        return list(self._by_child.get(child, {}).values())
+
+    def of_parent(self, parent: int) -> list[LiveLease]:
+        """Everything this peer is serving."""
+        return list(self._by_parent.get(parent, {}).values())
+
+    def of_task(self, task: TaskId) -> list[LiveLease]:
+        """Every lease of a task."""
+        return [lease for takers in self._by_piece.get(task, {}).values() for lease in takers.values()]
+
+    def served_on(self, task: TaskId, piece: int, parent: int) -> list[LiveLease]:
+        """The leases on this piece that this parent serves."""
+        served = self._by_parent.get(parent)
+        return [x for x in served.values() if x.piece == piece and x.task == task] if served else []
+
+    def ancestors(self, task: TaskId, piece: int, parent: int) -> Iterator[int]:
+        """`parent`, the parent it takes the piece from itself, and so on; the last takes it from nobody."""
+        takers = self._by_piece.get(task, {}).get(piece, {})
+        at = parent
+        while True:
+            yield at
+            lease = takers.get(at)
+            if lease is None:
+                return
+            at = lease.parent
+
+    def serving(self, parent: int) -> int:
+        """How many streams this peer serves."""
+        return len(self._by_parent.get(parent, ()))
+
+    def receiving(self, child: int) -> int:
+        """How many streams this peer receives."""
+        return len(self._by_child.get(child, ()))
+
+    def __iter__(self) -> Iterator[LiveLease]:
+        return iter(self._by_id.values())
+
+    def check(self) -> None:
+        """See the class's law; and no chain of parents closes a ring."""
+        for name, index in (("child", self._by_child), ("parent", self._by_parent)):
+            if sum(map(len, index.values())) != len(self._by_id) or not all(index.values()):
+                raise InvariantViolated(f"leases by {name} are not the leases")
+        if sum(len(t) for p in self._by_piece.values() for t in p.values()) != len(self._by_id):
+            raise InvariantViolated("leases by piece are not the leases")
+        booked = dict.fromkeys(self._slots.booked, 0)
+        for key, lease in self._by_id.items():
+            booked[lease.parent] += lease.cost
+            if key != lease.id or self.deadlines.at(key) is None:
+                raise InvariantViolated(f"lease {key} has no deadline")
+            if self._by_child[lease.child].get(key) is not lease or self._by_parent[lease.parent].get(key) is not lease:
+                raise InvariantViolated(f"lease {key} is not with its child and its parent")
+            self._check_ring(lease)
+        if booked != self._slots.booked:
+            raise InvariantViolated(f"booked {self._slots.booked}, but the leases cost {booked}")
+        if len(self.deadlines) != len(self._by_id):
+            raise InvariantViolated("a deadline is left of a lease that ended")
+
+    def _check_ring(self, lease: LiveLease) -> None:
+        if self.taking(lease.task, lease.piece, lease.child) is not lease:
+            raise InvariantViolated(f"lease {lease.id} is not the one its child has on piece {lease.piece}")
+        seen = {lease.child}
+        for at in self.ancestors(lease.task, lease.piece, lease.parent):
+            if at in seen:
+                raise InvariantViolated(f"the parents of piece {lease.piece} close a ring at {at}")
+            seen.add(at)
+
+
+def _remove(index: dict[int, dict[K, LiveLease]], outer: int, inner: K) -> None:
+    """Take one entry out, and its row when it was the last."""
+    row = index[outer]
+    del row[inner]
+    if not row:
+        del index[outer]

@@ -1,0 +1,204 @@
+"""How fast each peer is, as measured: capacity, cost of a stream, who is slow. Measuring is the peers' business."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+from math import log2
+
+from dfmq.errors import InvariantViolated
+from dfmq.machines.broker.slots import SLOT
+
+#: pieces in flight that Hello.slots is meant for (design, section 2)
+USUAL_IN_FLIGHT = 3
+MOST_IN_FLIGHT = 64
+#: below a quarter of the median a child is slow: it gets one piece at a time and serves whole pieces only. Not a third:
+#: a third of the rate is what one of three streams has, so a child held to one stream could not show that it is faster.
+SLOW_SHARE = 4
+#: rates are compared in half octaves; three steps apart is slower by a factor of 2 to 2.8, beyond the noise of a
+#: measurement over a few pieces
+CLASSES_PER_OCTAVE = 2
+CLASSES_APART = 3
+#: a median of fewer says nothing
+LEAST_FOR_MEDIAN = 4
+#: a stream never costs less, or a parent could be given hundreds
+LEAST_COST = SLOT // 20
+#: a seed that serves all its slots gets a quarter more, until its measured rate no longer follows
+SEED_HEADROOM = 1.25
+#: reports in a row of a loaded peer that sends less than half of what it receives, until its uplink is believed slow
+WEAK_REPORTS = 3
+
+
+@dataclass(slots=True)
+class Rate:
+    """One peer's rates, bytes per second; 0 unknown."""
+
+    slots: int
+    is_seed: bool
+    up_limit: int
+    down_limit: int
+    down: int = 0
+    up: int = 0
+    in_flight: int = USUAL_IN_FLIGHT
+    #: reports in a row in which the loaded peer's uplink looked weaker than its downlink
+    weak: int = 0
+    #: half octave of `serves`, -1 unknown
+    rate_class: int = -1
+
+    @property
+    def serves(self) -> int:
+        """What it can send. A peer that was not asked for more has a small `up` and is no slow parent: until the
+        uplink was seen to be weak under load, the better of both directions counts."""
+        best = self.up if self.weak >= WEAK_REPORTS else max(self.up, self.down)
+        return min(best, self.up_limit) if self.up_limit else best
+
+
+class Rates:
+    """Law: `_sorted` holds the known down rates of the peers that are not seeds; each peer whose serving rate is known
+    stands in exactly one rate class; `slow` says who was below a quarter of the median at its last report."""
+
+    def __init__(self) -> None:
+        self._rates: dict[int, Rate] = {}
+        self._sorted: list[int] = []
+        self._classes: dict[int, int] = {}
+        self.slow = 0
+        #: mean of what children keep in flight, for seeds have none of their own
+        self._in_flight = float(USUAL_IN_FLIGHT)
+
+    def join(self, index: int, slots: int, is_seed: bool, up_limit: int, down_limit: int) -> None:
+        """A peer whose rates are not known."""
+        self._rates[index] = Rate(max(1, slots), is_seed, up_limit, down_limit)
+
+    def renew(self, index: int, slots: int, up_limit: int, down_limit: int) -> None:
+        """The peer said Hello again: what it measured stays, what is configured may be new."""
+        rate = self._rates[index]
+        rate.slots, rate.up_limit, rate.down_limit = max(1, slots), up_limit, down_limit
+
+    def leave(self, index: int) -> None:
+        """Forget a peer."""
+        rate = self._rates.pop(index)
+        self._unlist(rate)
+        self._reclass(index, rate, -1)
+        self.slow &= ~(1 << index)
+
+    def report(self, index: int, down: int, up: int, in_flight: int, is_loaded: bool) -> int:
+        """What the peer measured; 0 leaves a value as it is. `is_loaded`: half of its slots are booked at least.
+        Returns 1 when it is taken for a better parent than before, -1 for a worse one, 0 for the same."""
+        rate = self._rates[index]
+        was_slow, was_class = self.slow >> index & 1, rate.rate_class
+        if in_flight:
+            rate.in_flight = min(in_flight, MOST_IN_FLIGHT)
+            self._in_flight += (rate.in_flight - self._in_flight) / 64
+        if up:
+            rate.up = up
+            if 2 * up >= max(down, rate.down):
+                rate.weak = 0
+            elif is_loaded:
+                rate.weak += 1
+        if down and down != rate.down:
+            self._unlist(rate)
+            rate.down = down
+            if not rate.is_seed:
+                insort(self._sorted, down)
+        serves = rate.serves
+        self._reclass(index, rate, int(CLASSES_PER_OCTAVE * log2(serves)) if serves else -1)
+        self._judge(index, rate)
+        if rate.rate_class == was_class:
+            return was_slow - (self.slow >> index & 1)
+        return 1 if rate.rate_class > was_class >= 0 else -1
+
+    def _unlist(self, rate: Rate) -> None:
+        if rate.down and not rate.is_seed:
+            del self._sorted[bisect_left(self._sorted, rate.down)]
+
+    def _reclass(self, index: int, rate: Rate, to: int) -> None:
+        if to == rate.rate_class:
+            return
+        if rate.rate_class >= 0:
+            self._classes[rate.rate_class] ^= 1 << index
+            if not self._classes[rate.rate_class]:
+                del self._classes[rate.rate_class]
+        if to >= 0:
+            self._classes[to] = self._classes.get(to, 0) | 1 << index
+        rate.rate_class = to
+
+    def _judge(self, index: int, rate: Rate) -> None:
+        median = self.median
+        if not rate.is_seed and rate.down and median and rate.down * SLOW_SHARE < median:
+            self.slow |= 1 << index
+        else:
+            self.slow &= ~(1 << index)
+
+    @property
+    def median(self) -> int:
+        """Of the known down rates, bytes per second; 0 while too few are known."""
+        known = len(self._sorted)
+        return self._sorted[known // 2] if known >= LEAST_FOR_MEDIAN else 0
+
+    def of(self, index: int) -> Rate:
+        """One peer's rates."""
+        return self._rates[index]
+
+    def slower_than(self, child: int) -> int:
+        """The peers known to serve markedly slower than this child receives; a bit set."""
+        return self._below(self._rates[child].down)
+
+    def _below(self, rate: int) -> int:
+        if not rate or len(self._classes) < 2:
+            return 0
+        limit = int(CLASSES_PER_OCTAVE * log2(rate)) - CLASSES_APART
+        bits = 0
+        for rate_class, peers in self._classes.items():
+            if rate_class <= limit:
+                bits |= peers
+        return bits
+
+    def laggards(self) -> int:
+        """The peers markedly slower than the fastest child: whoever is slower than some child is among them."""
+        return self._below(self._sorted[-1]) if self._sorted else 0
+
+    def cost(self, child: int, parent: int) -> int:
+        """Thousandths of the parent's slots that a stream to the child takes: min(child, parent) / parent, and of a
+        seed, whose slots are those of usual peers, min(child, seed) / median."""
+        down = self._rates[child].down
+        if limit := self._rates[child].down_limit:
+            down = min(down or limit, limit)
+        source = self._rates[parent]
+        serves = source.serves
+        unit = self.median if source.is_seed else serves
+        if not down or not unit:
+            return SLOT
+        return max(LEAST_COST, min(SLOT, SLOT * down // unit))
+
+    def capacity(self, index: int) -> int:
+        """Thousandths of a slot: Hello.slots, scaled as pieces in flight; of a seed more when its measured rate says
+        so."""
+        rate = self._rates[index]
+        if not rate.is_seed:
+            return rate.slots * SLOT * rate.in_flight // USUAL_IN_FLIGHT
+        slots = float(rate.slots)
+        if rate.serves and self.median:
+            slots = max(slots, SEED_HEADROOM * USUAL_IN_FLIGHT * rate.serves / self.median)
+        return int(slots * SLOT * max(1.0, self._in_flight / USUAL_IN_FLIGHT))
+
+    def lease_seconds(self, child: int, parent: int, piece_bytes: int) -> float:
+        """A backstop, for children notice stalls themselves: eight times what the piece should take, 30 s at least;
+        where no rate is known 64 KiB/s are taken, a modest uplink."""
+        taker, giver = self._rates[child], self._rates[parent]
+        known = [rate for rate in (taker.down, giver.serves) if rate]
+        expected = piece_bytes * taker.in_flight / min(known) if known else piece_bytes / 8 / 65536
+        return max(30.0, 8 * expected)
+
+    def check(self) -> None:
+        """See the class's law."""
+        if self._sorted != sorted(r.down for r in self._rates.values() if r.down and not r.is_seed):
+            raise InvariantViolated("the sorted down rates are not those of the peers")
+        for index, rate in self._rates.items():
+            standing = [c for c, peers in self._classes.items() if peers >> index & 1]
+            if standing != ([rate.rate_class] if rate.rate_class >= 0 else []):
+                raise InvariantViolated(f"peer {index} stands in the rate classes {standing}")
+        union = self.slow
+        for peers in self._classes.values():
+            union |= peers
+        if union & ~sum(1 << index for index in self._rates):
+            raise InvariantViolated("a peer that is gone has a rate")

@@ -1,0 +1,97 @@
+"""Who has room to serve, and how loaded each parent is. Counts only; which parent is taken is in ranking."""
+
+from __future__ import annotations
+
+from dfmq.errors import InvariantViolated
+
+#: a slot in integers, so that the books can be compared exactly
+SLOT = 1000
+#: load is compared in quarters: a seed with a few of its many slots booked ties with an idle peer, so that at the start
+#: the rarity decides and the seed gives out distinct pieces
+LEVELS = 4
+
+
+class Slots:
+    """Capacity and booked cost per peer index, both in thousandths of a slot.
+
+    Law: a peer stands in exactly one of the `levels` bit sets, that of its quarter of load, while it has room for half
+    a slot at least; otherwise in none. `room` is the union of the levels. A peer with nothing booked has level 0.
+    """
+
+    def __init__(self) -> None:
+        self.capacity: dict[int, int] = {}
+        self.booked: dict[int, int] = {}
+        self.levels = [0] * LEVELS
+        self.room = 0
+        self._level_of: dict[int, int] = {}
+
+    def join(self, index: int, capacity: int) -> None:
+        """A peer with nothing booked."""
+        self.capacity[index] = capacity
+        self.booked[index] = 0
+        self._level_of[index] = -1
+        self._place(index)
+
+    def leave(self, index: int) -> None:
+        """The peer is gone; its leases were ended before."""
+        if self.booked[index]:
+            raise InvariantViolated(f"peer {index} leaves with {self.booked[index]} booked")
+        self._move(index, -1)
+        del self.capacity[index], self.booked[index], self._level_of[index]
+
+    def resize(self, index: int, capacity: int) -> bool:
+        """Another capacity; True when the peer has room now and had none."""
+        had = self.room >> index & 1
+        self.capacity[index] = capacity
+        self._place(index)
+        return not had and bool(self.room >> index & 1)
+
+    def book(self, index: int, cost: int) -> None:
+        """One stream more."""
+        self.booked[index] += cost
+        self._place(index)
+
+    def release(self, index: int, cost: int) -> None:
+        """One stream less."""
+        self.booked[index] -= cost
+        self._place(index)
+
+    def _place(self, index: int) -> None:
+        capacity, booked = self.capacity[index], self.booked[index]
+        if capacity - booked < SLOT // 2:
+            level = -1
+        else:
+            level = min(LEVELS - 1, booked * LEVELS // capacity)
+        if level != self._level_of[index]:
+            self._move(index, level)
+
+    def _move(self, index: int, level: int) -> None:
+        bit = 1 << index
+        before = self._level_of[index]
+        if before >= 0:
+            self.levels[before] ^= bit
+        else:
+            self.room |= bit
+        if level >= 0:
+            self.levels[level] |= bit
+        else:
+            self.room &= ~bit
+        self._level_of[index] = level
+
+    def check(self) -> None:
+        """See the class's law."""
+        union = 0
+        for level, bits in enumerate(self.levels):
+            if union & bits:
+                raise InvariantViolated("a peer stands in two levels of load")
+            union |= bits
+            for index, at in self._level_of.items():
+                if (at == level) != bool(bits >> index & 1):
+                    raise InvariantViolated(f"peer {index} does not stand where it was put")
+        if union != self.room:
+            raise InvariantViolated("room is not the union of the levels")
+        for index, booked in self.booked.items():
+            if booked < 0:
+                raise InvariantViolated(f"peer {index} has {booked} booked")
+            if (self.capacity[index] - booked >= SLOT // 2) != bool(self.room >> index & 1):
+                raise InvariantViolated(f"peer {index}: {booked} of {self.capacity[index]} booked, room wrong")
