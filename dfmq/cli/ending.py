@@ -31,22 +31,28 @@ def run(command: click.Command, name: str) -> int:
         # Nobody reads us any more. Let the interpreter's last flush go nowhere instead of failing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return BROKEN_PIPE
-    except InvariantViolated as error:
-        return _bug(name, error)
     except DfmqError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {sentence(error)}", file=sys.stderr)
+        _show_where(error)
         return error.exit_status
     except Exception as error:  # noqa: BLE001  # the last door: what nobody has named is a bug, and must say so
-        return _bug(name, error)
+        print(f"{name}: {sentence(error)}", file=sys.stderr)
+        _show_where(error)
+        return BUG
     return status if isinstance(status, int) else 0
 
 
-def _bug(name: str, error: Exception) -> int:
-    wants_traceback = os.environ.get("DFMQ_DEBUG", "") not in ("", "0")
-    how = "" if wants_traceback else "; DFMQ_DEBUG=1 shows where"
-    print(f"{name}: this is a bug of dfmq, please report it: {type(error).__name__}: {error}{how}", file=sys.stderr)
-    if wants_traceback:
+def sentence(error: Exception) -> str:
+    """What the user reads. Anything without a name of its own is a bug, and ours."""
+    if not isinstance(error, DfmqError):
+        return f"this is a bug of dfmq, please report it: {type(error).__name__}: {error}; DFMQ_DEBUG=1 shows where"
+    if isinstance(error, InvariantViolated):
+        return f"this is a bug of dfmq, please report it: {error}"
+    return str(error)
+
+
+def _show_where(error: Exception) -> None:
+    if os.environ.get("DFMQ_DEBUG", "") not in ("", "0"):
         import traceback
 
         traceback.print_exception(error)
-    return BUG

@@ -116,7 +116,7 @@ def command(
             return _get_list(list_path, directory, maker, way, settings.jobs, report)
         return _get_one(maker(url, digest), output, directory, way, report)
     except DfmqError as error:
-        report.refused(error, str(error))
+        report.refused(error, ending.sentence(error))
         return error.exit_status
     except KeyboardInterrupt:
         from dfmq.errors import Interrupted

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dfmq
-from dfmq.errors import SettingsError, StoreError, TransferError, from_code
+from dfmq.errors import InvariantViolated, SettingsError, StoreError, TransferError, from_code
 from dfmq.nodes.get import HostPeer, PeerLost
 from dfmq.wire.messages import Answer
 
@@ -115,7 +115,7 @@ def _start(home: Path, brokers: tuple[str, ...], config: Path | None, idle_exit:
     if word == "error":
         code, _, text = rest.partition(" ")
         os.waitpid(process, 0)
-        raise from_code(code, text)
+        raise from_code(code, f"{text}; see {log}" if code == InvariantViolated.code else text)
     gone, status = os.waitpid(process, os.WNOHANG)
     how = f"is not ready after {START_SECONDS:.0f} s (process {process})"
     if gone:
