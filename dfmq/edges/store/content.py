@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dfmq.edges.hashing import DIGEST_BYTES
 from dfmq.edges.store import journal
 from dfmq.edges.store.ears import StoreEars
 from dfmq.edges.store.journal import Opening, Stamp
@@ -44,7 +45,7 @@ class Store:
         self._most_queued = 2 * settings.write_behind_bytes + _QUEUE_SLACK_BYTES
         self._spans = Spans()
         self._writer = Writer(lambda batch: self._shelves.write(batch))
-        self._shelves = Shelves(self._folder, settings, hear, self._writer.put)
+        self._shelves = Shelves(self._folder, settings, hear, self._writer.put, self._spans.forget)
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -68,6 +69,8 @@ class Store:
             return
         view = memoryview(getattr(payload, "buffer", payload)).cast("B")
         _check_place(shelf, piece, chunk, offset, len(view))
+        if len(digest) != DIGEST_BYTES:
+            raise InvariantViolated(f"a chunk's digest has {DIGEST_BYTES} octets, not {len(digest)}")
         if self._writer.queued_bytes + len(view) > self._most_queued:
             raise InvariantViolated(
                 f"{self._writer.queued_bytes} octets are queued to be written: nobody kept to credit"
@@ -97,7 +100,6 @@ class Store:
 
     def drop(self, task: TaskId) -> None:
         """Delete what there is of the task. Tells nothing."""
-        self._spans.forget(task)
         self._put(task, partial(self._shelves.drop, task))
 
     def _put(self, task: TaskId, job: Job) -> None:
@@ -115,12 +117,10 @@ class Store:
         Raises StoreError; when the content turned out to be changed, it is dropped and `damaged` told as well."""
         shelf = self._shelves.by_task.get(task)
         if shelf is None or shelf.content.generation != generation:
-            self._spans.forget(task)
             raise StoreError(f"task {short(task)}: this generation of it is not here")
         try:
             return self._spans.read(shelf, offset, length)
         except Damaged:
-            self._spans.forget(task)
             self._writer.put(partial(self._shelves.damage, shelf))
             raise
 
@@ -157,6 +157,7 @@ class Store:
         if self._writer.is_alive:
             self._writer.put(self._shelves.slow.end)
             self._writer.end()
+        self._shelves.slow.end()
         self._shelves.close()
         self._spans.clear()
 

@@ -38,6 +38,8 @@ class Find(NamedTuple):
     must_rewrite: bool
     #: the believed lines, the first so many, are on the disk itself
     synced_count: int
+    #: the host was started anew since: what can be read now is on the disk itself
+    was_rebooted: bool
     #: how the data file looked before anything of it was read
     look: Stamp
 
@@ -70,6 +72,7 @@ def find(folder: Path, task: TaskId, boot: str) -> Find:
         was_touched,
         unfinished or was_touched or not same_boot or len(octets) != story.size or story.size > 2 * wanted,
         min(synced, believed_count),
+        bool(boot and story.opening.boot) and not same_boot,
         Stamp.of(look),
     )
 

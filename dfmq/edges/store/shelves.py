@@ -36,7 +36,16 @@ _GROWTH_BYTES = 64 << 20
 class Shelves:
     """Law: a task is on a shelf, being looked at (`_waiting`), or not loaded; its jobs are done in the order given."""
 
-    def __init__(self, folder: Path, settings: StoreSettings, ears: StoreEars, put: Callable[[Job], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: StoreSettings,
+        ears: StoreEars,
+        put: Callable[[Job], None],
+        forget: Callable[[TaskId], None],
+    ) -> None:
+        """`put`: how a job gets to the writer's thread. `forget`: called when a task's file has been deleted."""
+        self._forget = forget
         self._folder = folder
         self._settings = settings
         self._ears = ears
@@ -111,9 +120,12 @@ class Shelves:
         self.slow.do(work, partial(self._proven, task, find))
 
     def _proven(self, task: TaskId, find: Find, good: list[ChunkLine]) -> None:
-        if not self.slow.is_stopped():
-            self._settle(task, find, good)
-        for job in self._waiting.pop(task):
+        waiting = self._waiting.pop(task)
+        if self.slow.is_stopped():
+            # Not proven is not lost: whoever waits would begin anew on top of it.
+            return
+        self._settle(task, find, good)
+        for job in waiting:
             job()
 
     def _settle(self, task: TaskId, find: Find, good: list[ChunkLine]) -> Shelf | None:
@@ -132,7 +144,7 @@ class Shelves:
         shelf.stamp = find.look if shelf.is_complete else None
         if find.must_rewrite:
             try:
-                loading.rewrite(shelf, lines, find.synced_count)
+                loading.rewrite(shelf, lines, len(lines) if find.was_rebooted else find.synced_count)
             except OSError as error:
                 # The old journal stands; the next load will be as slow as this one.
                 log.warning("task %s: its journal cannot be shortened: %s", short(task), error)
@@ -350,13 +362,19 @@ class Shelves:
         self.slow.do(work, lambda good: self._rechecked(shelf, look, len(good) == len(lines)))
 
     def _rechecked(self, shelf: Shelf, look: Stamp, is_good: bool) -> None:
-        if not self.slow.is_stopped():
-            if is_good:
+        waiting = self._waiting.pop(shelf.task)
+        if self.slow.is_stopped():
+            return
+        if is_good:
+            try:
                 self._stamp(shelf, look)
-            else:
-                log.warning("task %s: its file was changed from outside, it is dropped", short(shelf.task))
-                self.damage(shelf)
-        for job in self._waiting.pop(shelf.task):
+            except (OSError, StoreError) as error:
+                # Proven all the same; it will be once more when somebody looks again.
+                log.warning("task %s: its new stamp cannot be noted: %s", short(shelf.task), error)
+        else:
+            log.warning("task %s: its file was changed from outside, it is dropped", short(shelf.task))
+            self.damage(shelf)
+        for job in waiting:
             job()
 
     # ── going away ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -388,6 +406,7 @@ class Shelves:
             shelf_files.remove(folder)
         except OSError as error:
             log.warning("task %s: %s cannot be deleted: %s", short(task), folder, error)
+        self._forget(task)
 
     def _make_room(self, need: int, for_task: TaskId) -> None:
         """See that `need` more octets fit, by deleting what is not in use. Raises NoSpace, OSError."""

@@ -50,7 +50,7 @@ class SlowWork:
         self._pool.submit(work).add_done_callback(back)
 
     def end(self) -> None:
-        """Take nothing new, stop what goes on and wait for it; results come back as jobs. In the writer's thread."""
+        """Take nothing new, stop what goes on and wait for it; results come back as jobs. Twice does no harm."""
         self._is_closing = True
         self._stop.set()
         self._pool.shutdown()

@@ -1,9 +1,10 @@
-"""Reading what is stored, to send it: slices of a map, or pread. Belongs to the owner's thread; writes nothing."""
+"""Reading what is stored, to send it: slices of a map, or pread. Writes nothing."""
 
 from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections import OrderedDict
 
 from dfmq.edges import hashing
@@ -58,25 +59,19 @@ class Spans:
 
     A map is only given out of a file that the store alone owns (one name): whoever has another name for it can truncate
     it, and reading a map beyond the end of its file kills the process. Other files are read.
+
+    The owner's thread reads; the writer's makes it forget what is deleted, or an open window would keep the blocks.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._windows: OrderedDict[TaskId, Window] = OrderedDict()
 
     def read(self, shelf: Shelf, offset: int, length: int) -> memoryview | bytes:
         """The octets. Raises Damaged when they are not what was stored, StoreError when they cannot be read."""
         try:
-            window = self._window(shelf)
-            look = window.look()
-            if length <= 0 or offset < 0 or offset + length > look.st_size:
-                raise _short(shelf, offset, length, look.st_size)
-            if shelf.stamp is not None and shelf.stamp != Stamp.of(look):
-                window.unmap()
-                return _proven(window, offset, length)
-            if look.st_nlink == 1:
-                return window.mapped(look.st_size)[offset : offset + length]
-            window.unmap()
-            return _read(window, offset, length)
+            with self._lock:
+                return _span(self._window(shelf), offset, length)
         except FileNotFoundError as error:
             raise Damaged(f"{shelf.data_path} is gone") from error
         except OSError as error:
@@ -85,10 +80,10 @@ class Spans:
     def _window(self, shelf: Shelf) -> Window:
         window = self._windows.get(shelf.task)
         if window is None or window.shelf is not shelf:
-            self.forget(shelf.task)
+            self._forget(shelf.task)
             window = self._windows[shelf.task] = Window(shelf)
             if window.look().st_ino != shelf.inode:
-                self.forget(shelf.task)
+                self._forget(shelf.task)
                 raise Damaged(f"{shelf.data_path} was replaced by another file")
             if len(self._windows) > MOST_WINDOWS:
                 self._windows.popitem(last=False)[1].close()
@@ -96,7 +91,11 @@ class Spans:
         return window
 
     def forget(self, task: TaskId) -> None:
-        """The task's file is not needed any more; unknown ones are fine."""
+        """The task's file is not needed any more; unknown ones are fine. From any thread."""
+        with self._lock:
+            self._forget(task)
+
+    def _forget(self, task: TaskId) -> None:
         window = self._windows.pop(task, None)
         if window is not None:
             window.close()
@@ -105,6 +104,19 @@ class Spans:
         """Forget every file."""
         for task in list(self._windows):
             self.forget(task)
+
+
+def _span(window: Window, offset: int, length: int) -> memoryview | bytes:
+    shelf, look = window.shelf, window.look()
+    if length <= 0 or offset < 0 or offset + length > look.st_size:
+        raise _short(shelf, offset, length, look.st_size)
+    if shelf.stamp is not None and shelf.stamp != Stamp.of(look):
+        window.unmap()
+        return _proven(window, offset, length)
+    if look.st_nlink == 1:
+        return window.mapped(look.st_size)[offset : offset + length]
+    window.unmap()
+    return _read(window, offset, length)
 
 
 def _short(shelf: Shelf, offset: int, length: int, size: int) -> StoreError:

@@ -1,0 +1,210 @@
+"""What the store believes of an earlier life, and of a file that somebody else can write to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support.disk import Material, bench
+
+from dfmq.edges.store import journal
+from dfmq.errors import StoreError
+
+
+def overwrite(path: Path, offset: int, octets: bytes) -> None:
+    """Change a file as an editor without manners would."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(octets)
+
+
+def age(path: Path) -> None:
+    """Give the file another time: what a kernel's coarse clock may not do within one test."""
+    os.utime(path, ns=(1, 1))
+
+
+def test_in_the_same_boot_unsynced_lines_are_believed_unread(tmp_path: Path) -> None:
+    made = Material(8192)
+    with bench(tmp_path) as b:
+        b.open(made)
+        b.write(made, [(0, 0), (0, 1)])
+        path = b.store.path(made.task)
+    overwrite(path, 0, b"x")  # nobody reads it: the kernel still has the pages of a killed process
+    with bench(tmp_path) as b:
+        assert b.load(made).partial == {0: 0b11}
+
+
+def test_after_another_boot_unsynced_lines_are_proven_by_their_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Material(8192)
+    with bench(tmp_path) as b:
+        b.open(made)
+        b.write(made, [(0, 0), (0, 1), (1, 3)])
+        path = b.store.path(made.task)
+    overwrite(path, 1024, bytes(1024))  # these octets were in memory when the power went
+    monkeypatch.setattr(journal, "boot_id", lambda: "another boot")
+    with bench(tmp_path) as b:
+        assert b.load(made).partial == {0: 0b1, 1: 0b1000}
+        assert b.open(made) == (0, {0: 0b1, 1: 0b1000}, {})
+        b.write(made, [(0, 1)])
+    overwrite(path, 0, bytes(1024))
+    monkeypatch.setattr(journal, "boot_id", lambda: "a third boot")
+    with bench(tmp_path) as b:
+        # (0, 0) was proven, so it was on the disk: it stands below the sync mark now and is not read again.
+        assert b.load(made).partial == {0: 0b11, 1: 0b1000}
+
+
+def test_after_another_boot_synced_lines_are_believed_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Material(8192)
+    with bench(tmp_path) as b:
+        b.fill(made)
+        b.wait_for_mark(made)
+        path = b.store.path(made.task)
+        stamp = path.stat()
+    overwrite(path, 0, b"x")
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    monkeypatch.setattr(journal, "boot_id", lambda: "another boot")
+    with bench(tmp_path) as b:
+        assert b.load(made).held == 0b11
+
+
+def test_where_no_boot_is_known_nothing_unsynced_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "boot_id", lambda: "")
+    made = Material(8192)
+    with bench(tmp_path) as b:
+        b.open(made)
+        b.write(made, [(0, 0), (0, 1)])
+        path = b.store.path(made.task)
+    overwrite(path, 0, bytes(1024))
+    with bench(tmp_path) as b:
+        assert b.load(made).partial == {0: 0b10}
+
+
+def test_a_second_name_is_served_without_a_map(tmp_path: Path) -> None:
+    made = Material(8192)
+    with bench(tmp_path / "home") as b:
+        b.fill(made)
+        b.settle()
+        assert isinstance(b.store.span(made.task, made.generation, 0, 1024), memoryview)
+        os.link(b.store.path(made.task), tmp_path / "output")
+        # A map of it would kill us as soon as the user truncates the output.
+        assert isinstance(b.store.span(made.task, made.generation, 0, 1024), bytes)
+        assert b.read(made) == made.octets
+        assert b.store.is_intact(made.task)
+        (tmp_path / "output").unlink()
+        assert isinstance(b.store.span(made.task, made.generation, 0, 1024), memoryview)
+
+
+def test_an_edited_output_is_noticed_and_its_content_dropped(tmp_path: Path) -> None:
+    made = Material(8192)
+    with bench(tmp_path / "home") as b:
+        b.fill(made)
+        b.settle()
+        os.link(b.store.path(made.task), tmp_path / "output")
+        overwrite(tmp_path / "output", 5000, b"edited")
+        age(tmp_path / "output")
+        assert b.store.span(made.task, made.generation, 0, 1024) == made.octets[:1024]
+        with pytest.raises(StoreError, match="changed from outside"):
+            b.store.span(made.task, made.generation, 4096, 1024)
+        assert b.ears.next("damaged") == (made.task,)
+        assert b.load(made) is None
+        assert (tmp_path / "output").exists()
+
+
+def test_a_truncated_output_is_noticed_and_its_content_dropped(tmp_path: Path) -> None:
+    made = Material(8192)
+    with bench(tmp_path / "home") as b:
+        b.fill(made)
+        b.settle()
+        os.link(b.store.path(made.task), tmp_path / "output")
+        os.truncate(tmp_path / "output", 4096)
+        with pytest.raises(StoreError):
+            b.store.span(made.task, made.generation, 4096, 1024)
+        assert b.ears.next("damaged") == (made.task,)
+
+
+def test_an_output_that_was_only_touched_goes_on_being_served(tmp_path: Path) -> None:
+    made = Material(8192)
+    with bench(tmp_path / "home") as b:
+        b.fill(made)
+        b.settle()
+        os.link(b.store.path(made.task), tmp_path / "output")
+        age(tmp_path / "output")
+        assert b.store.span(made.task, made.generation, 1000, 5000) == made.octets[1000:6000]
+        assert not b.store.is_intact(made.task)
+        b.load(made)  # waits for the proof that is_intact began
+        assert b.store.is_intact(made.task)
+    with bench(tmp_path / "home") as b:
+        assert b.load(made).held == 0b11
+        assert b.store.is_intact(made.task)
+
+
+def test_an_edited_output_is_not_given_to_the_next_who_asks(tmp_path: Path) -> None:
+    made = Material(8192)
+    with bench(tmp_path / "home") as b:
+        b.fill(made)
+        b.settle()
+        os.link(b.store.path(made.task), tmp_path / "output")
+        overwrite(tmp_path / "output", 5000, b"edited")
+        age(tmp_path / "output")
+        assert not b.store.is_intact(made.task)
+        assert b.ears.next("damaged") == (made.task,)
+        assert b.load(made) is None
+
+
+@pytest.mark.parametrize("is_edited", [True, False])
+def test_what_happened_while_we_were_away_is_noticed_too(tmp_path: Path, is_edited: bool) -> None:
+    made = Material(8192)
+    with bench(tmp_path / "home") as b:
+        b.fill(made)
+        os.link(b.store.path(made.task), tmp_path / "output")
+    if is_edited:
+        overwrite(tmp_path / "output", 5000, b"edited")
+    age(tmp_path / "output")
+    with bench(tmp_path / "home") as b:
+        shelved = b.load(made)
+        if is_edited:
+            assert shelved is None
+            assert b.store.tasks() == []
+        else:
+            assert shelved.held == 0b11
+            assert b.store.is_intact(made.task)
+
+
+def test_data_that_became_shorter_is_not_held(tmp_path: Path) -> None:
+    made = Material(8192)
+    with bench(tmp_path) as b:
+        b.open(made)
+        b.write(made, [(0, 0), (1, 3)])
+        os.truncate(b.store.path(made.task), 4096)
+    with bench(tmp_path) as b:
+        assert b.open(made) == (0, {0: 0b1}, {})
+        b.write(made, made.places())
+        assert b.read(made) == made.octets
+
+
+def test_data_that_is_gone_is_damage(tmp_path: Path) -> None:
+    made = Material(8192)
+    with bench(tmp_path) as b:
+        b.fill(made)
+        b.settle()
+        b.store.path(made.task).unlink()
+        with pytest.raises(StoreError):
+            b.store.span(made.task, made.generation, 0, 1024)
+        assert b.ears.next("damaged") == (made.task,)
+    with bench(tmp_path) as b:
+        assert b.load(made) is None
+
+
+def test_an_unfinished_file_with_a_second_name_is_not_written_into(tmp_path: Path) -> None:
+    made = Material(8192)
+    with bench(tmp_path / "home") as b:
+        b.open(made)
+        b.write(made, [(0, 0)])
+        os.link(b.store.path(made.task), tmp_path / "curious")
+    with bench(tmp_path / "home") as b:
+        assert b.open(made) == (0, {}, {})
+        b.write(made, made.places())
+    assert (tmp_path / "curious").read_bytes()[1024:] == bytes(8192 - 1024)
