@@ -64,8 +64,12 @@ class Holding:
             held &= bitfield.full(self.cut.count)
         self.held |= held & ~bitfield.of(self.assemblies)
         for piece, chunks in partial.items():
-            if not self.held >> piece & 1 and piece not in self.assemblies and self.cut.chunks_in(piece):
-                self.leftover[piece] = chunks & bitfield.full(self.cut.chunks_in(piece))
+            everything = bitfield.full(self.cut.chunks_in(piece))
+            if self.held >> piece & 1 or piece in self.assemblies or not chunks & everything:
+                continue
+            self.leftover[piece] = self.leftover.get(piece, 0) | chunks & everything
+            if self.leftover[piece] == everything:
+                self.held |= 1 << piece
         for piece in [piece for piece in self.leftover if self.held >> piece & 1]:
             del self.leftover[piece]
         for piece, joined in proofs.items():
@@ -170,7 +174,26 @@ class Holding:
 
 
 class Holdings(dict[TaskId, Holding]):
-    """Every task of which something is here, or is about to be."""
+    """Every task of which something is here, or is about to be. Remembers where one content took another's place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: tasks whose holding came, went or was replaced, and nobody was told yet
+        self.changed: dict[TaskId, None] = {}
+
+    def __setitem__(self, task: TaskId, holding: Holding) -> None:
+        self.changed[task] = None
+        super().__setitem__(task, holding)
+
+    def __delitem__(self, task: TaskId) -> None:
+        super().__delitem__(task)
+        self.changed[task] = None
+
+    def take_changes(self) -> list[TaskId]:
+        """Tasks whose holding came, went or was replaced since this was asked."""
+        changed = list(self.changed)
+        self.changed.clear()
+        return changed
 
     def check(self) -> None:
         """Every holding's law."""

@@ -1,0 +1,462 @@
+"""One task on its way into this host: asked for, leased piece by piece, held. Chunks are in intake, clients in clients,
+the source in fetching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from dfmq.errors import InvariantViolated
+from dfmq.machines.effects import LoadTask, OpenStore, PeerEffect, ProveContent, Record, SealStore, TellBroker
+from dfmq.machines.peer.assembly import DIGEST_BYTES
+from dfmq.machines.peer.holding import Holding, Holdings
+from dfmq.machines.peer.inflow import Inflow, Tally
+from dfmq.machines.peer.intake import Intake
+from dfmq.machines.peer.limits import TokenBucket
+from dfmq.machines.peer.neighbours import Neighbours
+from dfmq.machines.peer.session import Session
+from dfmq.machines.peer.window import MOST_IN_FLIGHT
+from dfmq.model import bitfield
+from dfmq.model.digest import parse_digest
+from dfmq.model.ids import Generation, TaskId
+from dfmq.model.pieces import PieceMap
+from dfmq.model.task import Content, Request
+from dfmq.wire.messages import Close, Failed, Grant, Have, Lease, Open, Opened, Refused, Revoke, Want
+
+#: loading: what an earlier life left · asking: Open is said · preparing: the store makes ready · running · proving: the
+#: whole content's digest is computed · over: see `outcome`
+Phase = Literal["loading", "asking", "preparing", "running", "proving", "over"]
+
+#: Seconds between two Opens because the broker says it does not know the task.
+REOPEN_SECONDS = 1.0
+#: Seconds without anything coming or on its way, and with wants out, after which Open is said again: our book of wants
+#: may then differ from the broker's. Longer than a source takes to answer.
+DOUBT_SECONDS = 20.0
+#: Leases that are over, remembered so that a Revoke that crossed their end is counted right.
+MOST_ENDED = 64
+
+
+class Outcome:
+    """How a download ended: `code` "" means done."""
+
+    __slots__ = ("code", "retry_after", "text")
+
+    def __init__(self, code: str = "", text: str = "", retry_after: float = 0.0) -> None:
+        self.code = code
+        self.text = text
+        self.retry_after = retry_after
+
+
+class Download:
+    """One task being fetched.
+
+    Law: each piece is in exactly one of absent, leased, held, and what is leased and not all stored is gathered;
+    `wanted` (leases the broker owes us) never exceeds what was wanted; the tally adds up to the proven bytes.
+    """
+
+    def __init__(
+        self,
+        task: TaskId,
+        request: Request,
+        no_source: bool,
+        holdings: Holdings,
+        session: Session,
+        intake: Intake,
+        neighbours: Neighbours,
+        now: float,
+    ) -> None:
+        self.task = task
+        self.request = request
+        self.no_source = no_source
+        self.started_at = now
+        #: when a chunk was last stored, or the start
+        self.progressed_at = now
+        self.phase: Phase = "loading"
+        self.outcome: Outcome | None = None
+        #: the broker has answered Open once
+        self.was_opened = False
+        self.bucket: TokenBucket | None = None
+        #: the content our streams and our tally are of
+        self._known = holding = holdings.get(task)
+        self.tally = Tally(holding.proven_bytes() if holding is not None else 0)
+        #: leases the broker owes us
+        self.wanted = 0
+        self._holdings = holdings
+        self._session = session
+        self._intake = intake
+        self._neighbours = neighbours
+        self._asked_at = 0.0
+        self._inflows: dict[int, Inflow] = {}
+        #: granted before the store was ready, by lease
+        self._early: dict[int, Lease] = {}
+        #: lease that is over → whether the want it answered counts again already
+        self._ended: dict[int, bool] = {}
+
+    # ── the way to running ────────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, now: float) -> list[PeerEffect]:
+        """Start: see what is here already, then ask the broker."""
+        return self.ask(now) if self.task in self._holdings else [LoadTask(self.task)]
+
+    def ask(self, now: float) -> list[PeerEffect]:
+        """Say Open, with what is held and what is wanted; said again whenever the broker may not know."""
+        if self.phase == "loading":
+            self.phase = "asking"
+        self.wanted = 0
+        if not self._session.is_welcomed:
+            return []
+        holding = self._holdings.get(self.task)
+        has_any = holding is not None and holding.held != 0
+        self.wanted = self._room(now)
+        self._asked_at = now
+        message = Open(
+            task=self.task,
+            request=self.request,
+            generation=holding.content.generation if holding is not None and has_any else b"",
+            held=bitfield.to_bytes(holding.held) if holding is not None else b"",
+            want=self.wanted,
+            no_source=self.no_source,
+        )
+        return [TellBroker(message)]
+
+    def unknown(self, now: float) -> list[PeerEffect]:
+        """The broker does not know some task, maybe this one."""
+        if self.phase == "loading" or now - self._asked_at < REOPEN_SECONDS:
+            return []
+        return self.ask(now)
+
+    def opened(self, message: Opened, now: float) -> list[PeerEffect]:
+        """The broker says what the content is now."""
+        self.was_opened = True
+        self.progressed_at = now
+        cut = PieceMap(message.length, message.piece_length, message.chunk_length)
+        holding = self._holdings.get(self.task)
+        effects: list[PeerEffect] = []
+        if holding is not None and _is_same(holding.content, message):
+            if holding.cut.length is None and message.length is not None:
+                effects += self.sealed(message.length, now)
+        else:
+            is_other = holding is not None
+            effects += self._drop_all("cancelled", now)
+            content = Content(Generation(message.generation), cut, message.algorithm)
+            holding = self._known = self._holdings[self.task] = Holding(self.task, content, self.request)
+            self.tally.restart()
+            self.phase = "asking"
+            if is_other:
+                # Whether the broker still counts the wants of the other generation is not said: state them.
+                effects += self.ask(now)
+        effects += self._neighbours.listen(self.task, message.neighbours)
+        if holding.is_open:
+            return effects + (self._run(now) if self.phase == "asking" else self._more(now))
+        if self.phase != "preparing":
+            self.phase = "preparing"
+            effects.append(OpenStore(self.task, holding.content, self.request, holding.etag, holding.last_modified))
+        return effects
+
+    def replaced(self, now: float) -> list[PeerEffect]:
+        """Another content, or none, stands in the place of ours. Unless we put it there, the broker says Opened."""
+        if self._holdings.get(self.task) is self._known:
+            return []
+        self._known = self._holdings.get(self.task)
+        effects = self._drop_all("cancelled", now)
+        self.tally.restart()
+        if self.phase not in ("loading", "over"):
+            self.phase = "asking"
+        return effects
+
+    def prepared(self, now: float) -> list[PeerEffect]:
+        """The store is ready."""
+        return self._run(now) if self.phase == "preparing" else []
+
+    def _run(self, now: float) -> list[PeerEffect]:
+        self.phase = "running"
+        early, self._early = list(self._early.values()), {}
+        effects: list[PeerEffect] = []
+        for lease in early:
+            effects += self._take(lease, now)
+        return effects + self.look(now)
+
+    # ── leases ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def granted(self, message: Grant, now: float) -> list[PeerEffect]:
+        """The broker gives leases."""
+        holding = self._holdings.get(self.task)
+        if holding is None or message.generation != holding.content.generation:
+            return []
+        effects: list[PeerEffect] = []
+        for lease in message.leases:
+            self.wanted = max(0, self.wanted - 1)
+            if self.phase in ("running", "proving"):
+                effects += self._take(lease, now)
+            else:
+                self._early[lease.lease] = lease
+        return effects
+
+    def _take(self, lease: Lease, now: float, *, is_own: bool = False) -> list[PeerEffect]:
+        """Use a lease, keep it in reserve, or say why not."""
+        holding, piece = self._holdings[self.task], lease.piece
+        cut = holding.cut
+        if holding.held >> piece & 1:
+            return self._session.tell(Have(task=self.task, generation=holding.content.generation, pieces=[piece]))
+        beyond = cut.length is not None and piece >= cut.count
+        if beyond or len(lease.proofs) != cut.chunks_in(piece) * DIGEST_BYTES:
+            self._note_end(lease.lease, counts_again=True)
+            self.wanted += 1
+            text = f"{len(lease.proofs)} octets of proofs do not fit the cut"
+            return self._session.tell(Failed(task=self.task, lease=lease.lease, piece=piece, code="refused", text=text))
+        effects: list[PeerEffect] = []
+        namesake = self._intake.inflows.get(lease.lease)
+        if namesake is not None:
+            # A broker that began anew numbers from the start again; the older of the two gives way.
+            effects += namesake.owner.failed(namesake, "cancelled", "another lease has its name", now)
+        running = self._inflows.get(piece)
+        if running is not None:
+            running.spare = lease
+            return effects
+        effects += self._intake.begin(lease, self, holding, now, is_own=is_own)
+        self._inflows[piece] = self._intake.inflows[lease.lease]
+        return effects
+
+    def landed(self, inflow: Inflow, now: float) -> list[PeerEffect]:
+        """A piece is all here, if not stored: ask for the next one now."""
+        return self._more(now)
+
+    def failed(self, inflow: Inflow, code: str, text: str, now: float, *, is_told: bool = False) -> list[PeerEffect]:
+        """A lease came to nothing: what came of it is kept, another lease fetches the rest."""
+        lease = inflow.lease
+        del self._inflows[inflow.piece]
+        stop = "" if is_told else "cancelled" if code == "refused" else code
+        effects = self._intake.end(inflow, stop, now)
+        if code == "stalled":
+            fields = {"task": self.task, "lease": lease.lease, "piece": inflow.piece, "parent": lease.parent}
+            effects.append(Record("stream.stalled", fields))
+        if inflow.is_own:
+            self._neighbours.discredit(self.task, inflow.piece, lease.endpoint)
+        else:
+            counts_again = code != "cancelled"
+            self._note_end(lease.lease, counts_again=counts_again)
+            self.wanted += counts_again
+            effects += self._session.tell(
+                Failed(task=self.task, lease=lease.lease, piece=inflow.piece, code=code, text=text)
+            )
+        if inflow.spare is not None:
+            effects += self._take(inflow.spare, now)
+        return effects + self._more(now)
+
+    def revoked(self, message: Revoke, now: float) -> list[PeerEffect]:
+        """The broker takes leases back; the wants they answered count again, and it knows."""
+        effects: list[PeerEffect] = []
+        for lease in message.leases:
+            inflow = self._intake.inflows.get(lease)
+            if inflow is not None and inflow.owner is self:
+                del self._inflows[inflow.piece]
+                effects += self._intake.end(inflow, "cancelled", now)
+                if inflow.spare is not None:
+                    effects += self._take(inflow.spare, now)
+            elif (holder := self._with_spare(lease)) is not None:
+                holder.spare = None
+            elif lease not in self._early and self._ended.get(lease, True):
+                continue
+            self._early.pop(lease, None)
+            self._note_end(lease, counts_again=True)
+            self.wanted += 1
+        return effects + self._more(now)
+
+    def _with_spare(self, lease: int) -> Inflow | None:
+        return next((s for s in self._inflows.values() if s.spare is not None and s.spare.lease == lease), None)
+
+    def _note_end(self, lease: int, *, counts_again: bool) -> None:
+        self._ended.pop(lease, None)
+        if len(self._ended) >= MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._ended[lease] = counts_again
+
+    def lost_parent(self, endpoint: str, lease: int | None, text: str, now: float) -> list[PeerEffect]:
+        """A parent will send no more: on one lease, or (None) on any."""
+        effects: list[PeerEffect] = []
+        for inflow in list(self._inflows.values()):
+            is_meant = lease is None or inflow.lease.lease == lease
+            if is_meant and inflow.lease.endpoint == endpoint and not inflow.has_landed:
+                effects += self.failed(inflow, "refused", text, now, is_told=True)
+        return effects
+
+    # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def inflow_of(self, piece: int) -> Inflow | None:
+        """The live inflow of a piece."""
+        return self._inflows.get(piece)
+
+    def held(self, pieces: Iterable[int], now: float) -> list[PeerEffect]:
+        """Pieces have become whole and stored, through us or another way; the broker has been told."""
+        effects: list[PeerEffect] = []
+        for piece in pieces:
+            inflow = self._inflows.pop(piece, None)
+            if inflow is not None:
+                effects += self._intake.end(inflow, "done", now)
+                if not inflow.is_own:
+                    self._note_end(inflow.lease.lease, counts_again=False)
+        return effects + self.look(now)
+
+    def sealed(self, length: int, now: float) -> list[PeerEffect]:
+        """A growing content has ended."""
+        holding = self._holdings[self.task]
+        holding.seal(length)
+        return [SealStore(self.task, holding.content.generation, length), *self.look(now)]
+
+    def look(self, now: float) -> list[PeerEffect]:
+        """Is it all here? Else ask for more."""
+        holding = self._holdings.get(self.task)
+        if self.phase != "running" or holding is None or not holding.is_complete:
+            return self._more(now)
+        if not self.request.digest:
+            self.phase, self.outcome = "over", Outcome()
+            return []
+        algorithm = parse_digest(self.request.digest).algorithm
+        self.phase = "proving"
+        if holding.proved.get(algorithm):
+            return self.proved(algorithm, holding.proved[algorithm])
+        is_new = holding.ask_proof(algorithm)
+        return [ProveContent(self.task, holding.content.generation, algorithm)] if is_new else []
+
+    def proved(self, algorithm: str, hexadecimal: str) -> list[PeerEffect]:
+        """The digest of the whole content is known."""
+        wanted = parse_digest(self.request.digest) if self.request.digest else None
+        if self.phase != "proving" or wanted is None or wanted.algorithm != algorithm:
+            return []
+        self.phase = "over"
+        if hexadecimal == wanted.hex:
+            self.outcome = Outcome()
+        elif not hexadecimal:
+            self.outcome = Outcome("store", "the stored content could not be read back; see the peer's log")
+        else:
+            text = f"the content is {algorithm}:{hexadecimal}, wanted {wanted}; the source has something else there"
+            self.outcome = Outcome("digest_mismatch", text)
+        return []
+
+    # ── wants ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _room(self, now: float) -> int:
+        """Leases to want now, over those that we have or are owed."""
+        holding = self._holdings.get(self.task)
+        if holding is not None and holding.is_complete and holding.is_open:
+            return 0
+        under_way = sum(not inflow.has_landed for inflow in self._inflows.values()) + len(self._early)
+        room = self._in_flight(now) - under_way - self.wanted
+        # The broker counts a piece that has landed until we Have it, and keeps no more wants than these.
+        spares = sum(inflow.spare is not None for inflow in self._inflows.values())
+        room = min(room, MOST_IN_FLIGHT - len(self._inflows) - len(self._early) - spares - self.wanted)
+        if holding is not None and holding.cut.length is not None:
+            absent = holding.cut.count - holding.held.bit_count() - len(self._inflows) - len(self._early)
+            room = min(room, absent - self.wanted)
+        return max(0, room)
+
+    def _in_flight(self, now: float) -> int:
+        holding = self._holdings.get(self.task)
+        piece_length = holding.cut.piece_length if holding is not None else 1 << 30
+        return self._intake.window.in_flight(self._intake.rate_each(now), self._session.round_trip, piece_length)
+
+    def _more(self, now: float) -> list[PeerEffect]:
+        """Want what there is room for: from the broker, or, while none answers, from neighbours."""
+        if self.phase != "running":
+            return []
+        if not self._session.is_welcomed:
+            return self._carry_on(now)
+        room = self._room(now)
+        if room == 0:
+            return []
+        self.wanted += room
+        return self._session.tell(
+            Want(
+                task=self.task,
+                count=room,
+                in_flight=self._in_flight(now),
+                down_rate=self._intake.meter.rate(now),
+                up_rate=self._intake.up_rate,
+            )
+        )
+
+    def _carry_on(self, now: float) -> list[PeerEffect]:
+        """Take leave ourselves, as neighbours' hints allow."""
+        effects: list[PeerEffect] = []
+        holding = self._holdings[self.task]
+        for _ in range(self._room(now)):
+            lease = self._neighbours.lease(holding, bitfield.of(self._inflows))
+            if lease is None:
+                break
+            effects += self._take(lease, now, is_own=True)
+        return effects
+
+    def broker_silent(self, now: float) -> list[PeerEffect]:
+        """Nobody owes us leases any more; those under way go on."""
+        self.wanted = 0
+        return self._more(now)
+
+    def doubts_at(self) -> float | None:
+        """When to wonder whether the broker forgot our wants."""
+        if self.phase != "running" or not self.wanted or self._inflows:
+            return None
+        return max(self.progressed_at, self._asked_at) + DOUBT_SECONDS
+
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def refused(self, message: Refused) -> None:
+        """The broker says no."""
+        self.fail(message.code, message.text, message.retry_after)
+
+    def fail(self, code: str, text: str, retry_after: float = 0.0) -> None:
+        """It will not be had; the machine ends it in this same turn."""
+        if self.outcome is None:
+            self.phase, self.outcome = "over", Outcome(code, text, retry_after)
+
+    def close(self, now: float) -> list[PeerEffect]:
+        """End everything; what is stored stays, for the next try."""
+        self.phase = "over"
+        effects = self._drop_all("cancelled", now)
+        self._intake.forget(self.task)
+        effects += self._neighbours.listen(self.task, [])
+        if self._asked_at or self.was_opened:
+            effects += self._session.tell(Close(task=self.task))
+        return effects
+
+    def _drop_all(self, code: str, now: float) -> list[PeerEffect]:
+        """No lease of ours is of use any more; the broker knows, or is told by Close."""
+        effects: list[PeerEffect] = []
+        for inflow in list(self._inflows.values()):
+            effects += self._intake.end(inflow, code, now)
+        self._inflows.clear()
+        self._early.clear()
+        self._ended.clear()
+        self.wanted = 0
+        return effects
+
+    @property
+    def parents(self) -> int:
+        """Parents at work."""
+        return len({inflow.lease.endpoint for inflow in self._inflows.values() if inflow.is_asked})
+
+    def check(self) -> None:
+        """See the class's law."""
+        holding = self._holdings.get(self.task)
+        if (self._inflows or self.phase in ("running", "proving")) and holding is None:
+            raise InvariantViolated(f"task {self.task.hex()}: runs without a holding")
+        if holding is None:
+            return
+        if holding.held & bitfield.of(self._inflows):
+            raise InvariantViolated(f"task {self.task.hex()}: a piece is both leased and held")
+        for piece, inflow in self._inflows.items():
+            if inflow.piece != piece or self._intake.inflows.get(inflow.lease.lease) is not inflow:
+                raise InvariantViolated(f"task {self.task.hex()}: piece {piece} stands under another's lease")
+        if self.wanted < 0:
+            raise InvariantViolated(f"task {self.task.hex()}: {self.wanted} wants")
+        if self.phase != "loading" and self.tally.total != holding.proven_bytes():
+            raise InvariantViolated(
+                f"task {self.task.hex()}: {self.tally.total} bytes accounted for, {holding.proven_bytes()} are here"
+            )
+
+
+def _is_same(content: Content, message: Opened) -> bool:
+    """Whether what we hold is what the broker speaks of, cut alike."""
+    ours = content.cut
+    is_cut_alike = (ours.piece_length, ours.chunk_length) == (message.piece_length, message.chunk_length)
+    is_as_long = None in (ours.length, message.length) or ours.length == message.length
+    return content.generation == message.generation and is_cut_alike and is_as_long

@@ -1,0 +1,406 @@
+"""The peer's one door: which part hears what, in which order, and what follows for the others. The parts decide."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dfmq import __version__
+from dfmq.errors import InvariantViolated
+from dfmq.machines import events as told
+from dfmq.machines.effects import (
+    DropTask,
+    PeerEffect,
+    Record,
+    StoreChunk,
+    TellBroker,
+    TellClient,
+)
+from dfmq.machines.events import PeerEvent
+from dfmq.machines.peer.fetching import Fetching
+from dfmq.machines.peer.gets import Gets
+from dfmq.machines.peer.holding import Holdings
+from dfmq.machines.peer.intake import Intake
+from dfmq.machines.peer.keeping import Keeping
+from dfmq.machines.peer.neighbours import Neighbours
+from dfmq.machines.peer.pressure import PressureGauge
+from dfmq.machines.peer.purse import Purse
+from dfmq.machines.peer.session import Session
+from dfmq.machines.peer.upload import Upload
+from dfmq.machines.peer.window import Window
+from dfmq.model.ids import HostId, PeerId, TaskId
+from dfmq.model.settings import PeerSettings
+from dfmq.wire.messages import (
+    Answer,
+    Ask,
+    BeatSeen,
+    Bye,
+    Credit,
+    Error,
+    Fetch,
+    Get,
+    Grant,
+    Hello,
+    Hint,
+    Message,
+    Notice,
+    Opened,
+    Permit,
+    Quit,
+    Refused,
+    Release,
+    Revoke,
+    Sealed,
+    Stop,
+    Welcome,
+)
+
+Effects = list[PeerEffect]
+
+
+class PeerMachine:
+    """One peer.
+
+    Law: those of its parts, and: whenever one content takes another's place, children and downloads of the old one are
+    told in the same turn.
+    """
+
+    def __init__(
+        self,
+        settings: PeerSettings,
+        peer: PeerId,
+        host: HostId,
+        rng: random.Random,
+        *,
+        is_seed: bool = False,
+        seed_slots: int = 4,
+        algorithm: str = "xxh3_128",
+        name: str = "",
+    ) -> None:
+        self._settings = settings
+        self._peer = peer
+        self._host = host
+        self._is_seed = is_seed
+        self._seed_slots = seed_slots
+        self._algorithm = algorithm
+        self._name = name
+        self._holdings = Holdings()
+        self._session = Session(rng)
+        self._window = Window()
+        self._purse = Purse(self._window, settings.store.write_behind_bytes, settings.down_limit)
+        self._intake = Intake(self._holdings, self._window, self._purse)
+        self._neighbours = Neighbours(peer, rng)
+        self._upload = Upload(self._holdings, settings.up_limit)
+        self._gets = Gets(settings, self._holdings, self._session, self._intake, self._neighbours)
+        self._fetching = Fetching(self._holdings, settings.source, algorithm, rng)
+        self._gauge = PressureGauge()
+        keeping = self._keeping = Keeping(
+            self._holdings, self._session, self._gets, self._intake, self._upload, self._fetching, self._neighbours
+        )
+        self._downloads = self._gets.downloads
+        #: when something was last asked of us
+        self._used_at = 0.0
+        self._doors: dict[type, Callable[[Any, float], Effects]] = {
+            told.ChunkArrived: self._chunk_arrived,
+            told.ChunksStored: keeping.stored,
+            told.ChildSaid: self._child_said,
+            told.ChunkUnsent: lambda event, now: self._upload.unsent(event.lease, now),
+            told.SourceChunk: keeping.source_chunk,
+            told.DeadlineReached: self._deadline,
+            told.BrokerSaid: self._broker_said,
+            told.ParentSaid: self._parent_said,
+            told.NeighbourHinted: self._hinted,
+            told.NoticeHeard: self._noticed,
+            told.ClientSaid: self._client_said,
+            told.ClientLost: lambda event, now: self._gets.lost(event.client, now),
+            told.StoreLoaded: keeping.loaded,
+            told.StoreOpened: keeping.opened,
+            told.StoreFailed: keeping.failed,
+            told.ContentProved: keeping.proved,
+            told.StoreDamaged: keeping.damaged,
+            told.SourceAnswered: lambda event, now: self._keeping.fetched(self._fetching.answered, event, now),
+            told.SourceEnded: lambda event, now: self._keeping.fetched(self._fetching.ended, event, now),
+            told.SourceBroke: lambda event, now: self._keeping.fetched(self._fetching.broke, event, now),
+            told.HostSampled: self._sampled,
+        }
+        self._from_broker: dict[type, Callable[[Any, float], Effects]] = {
+            Welcome: self._welcomed,
+            Opened: self._opened,
+            Refused: self._refused,
+            Grant: lambda m, now: self._gets.of(m.task, now, lambda d: d.granted(m, now)),
+            Revoke: lambda m, now: self._gets.of(m.task, now, lambda d: d.revoked(m, now)),
+            Permit: lambda m, now: self._keeping.fetched(self._fetching.permitted, m, now),
+            Quit: lambda m, now: self._keeping.fetched(self._fetching.quit, m, now),
+            BeatSeen: self._beat_seen,
+            Sealed: lambda m, now: self._keeping.sealed(TaskId(m.task), m.generation, m.length, now),
+            Error: self._broker_erred,
+        }
+
+    # ── the door ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def bound(self, exchange: str, inbox: str, hints: str, now: float) -> list[PeerEffect]:
+        """The sockets are bound: this is where we are reached. To be called once, before any event."""
+        settings = self._settings
+        self._purse.inbox = inbox
+        self._neighbours.exchange, self._neighbours.hints = exchange, hints
+        self._used_at = now
+        hello = Hello(
+            peer=self._peer,
+            host=self._host,
+            exchange=exchange,
+            hints=hints,
+            name=self._name,
+            seed=self._is_seed,
+            slots=self._seed_slots if self._is_seed else settings.slots,
+            up_limit=settings.up_limit,
+            down_limit=settings.down_limit,
+            zone=settings.zone,
+            software=f"dfmq {__version__}",
+        )
+        return self._session.bound(hello, now)
+
+    def handle(self, event: PeerEvent, now: float) -> Sequence[PeerEffect]:
+        """Take one fact; answer with what is to be done."""
+        effects = self._doors[type(event)](event, now)
+        if self._holdings.changed:
+            effects += self._keeping.changed(now)
+        if effects and not self._session.is_welcomed:
+            # Whoever welcomes us is told everything anew; until then nobody would understand.
+            return [e for e in effects if type(e) is not TellBroker or type(e.message) is Hello]
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """When to call with DeadlineReached at the latest."""
+        instants = (
+            self._session.next_deadline(),
+            self._intake.next_deadline(),
+            self._purse.next_deadline(),
+            self._gets.next_deadline(),
+            self._upload.next_deadline(),
+            self._fetching.next_deadline(),
+        )
+        return min((at for at in instants if at is not None), default=None)
+
+    def _deadline(self, _: told.DeadlineReached, now: float) -> Effects:
+        session = self._session
+        effects = self._intake.deadline(now) + self._purse.deadline(now) + self._upload.deadline(now)
+        fetching_at = self._fetching.next_deadline()
+        if fetching_at is not None and fetching_at <= now:
+            effects += self._keeping.fetched(lambda _, at: self._fetching.deadline(at), None, now)
+        state = session.state
+        up_rate = self._intake.up_rate = self._upload.up_rate(now)
+        down_rate = self._intake.meter.rate(now)
+        effects += session.deadline(now, is_active=bool(self._downloads), down_rate=down_rate, up_rate=up_rate)
+        if state == "welcomed" and session.state != "welcomed":
+            effects += self._lost_broker(now)
+        return effects + self._gets.deadline(now)
+
+    # ── chunks ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _chunk_arrived(self, event: told.ChunkArrived, now: float) -> Effects:
+        effects = self._intake.arrived(event, now)
+        if effects and type(first := effects[0]) is StoreChunk and self._upload.active:
+            effects += self._upload.chunk_proven(first.task, first.piece, first.chunk, now)
+        return effects
+
+    def _child_said(self, event: told.ChildSaid, now: float) -> Effects:
+        self._used_at = now
+        message = event.message
+        return self._upload.child_said(event.child, message, now) if isinstance(message, Fetch | Credit | Stop) else []
+
+    def _parent_said(self, event: told.ParentSaid, now: float) -> Effects:
+        message = event.message
+        if isinstance(message, Stop):
+            inflow = self._intake.inflows.get(message.lease)
+            if inflow is None or inflow.lease.endpoint != event.endpoint:
+                return []
+            task, lease, text = inflow.owner.task, message.lease, f"the parent says {message.code}"
+            return self._gets.of(task, now, lambda d: d.lost_parent(event.endpoint, lease, text, now))
+        if not isinstance(message, Error):
+            return []
+        effects: Effects = []
+        for download in list(self._downloads.values()):
+            text = f"the parent says {message.code}: {message.text}"
+            effects += self._gets.settle(download, download.lost_parent(event.endpoint, None, text, now), now)
+        return effects
+
+    # ── the broker ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _broker_said(self, event: told.BrokerSaid, now: float) -> Effects:
+        self._session.heard(now)
+        door = self._from_broker.get(type(event.message))
+        return door(event.message, now) if door is not None else []
+
+    def _welcomed(self, message: Welcome, now: float) -> Effects:
+        effects, is_news = self._session.welcomed(message, now)
+        if not is_news:
+            return effects
+        effects += self._fetching.forget_broker(now)
+        for download in self._downloads.values():
+            if download.phase != "loading":
+                effects += download.ask(now)
+        for task, holding in self._holdings.items():
+            if holding.held and task not in self._downloads:
+                effects += self._keeping.say_held(holding)
+        return effects
+
+    def _lost_broker(self, now: float) -> Effects:
+        """No broker has us any more: permits are void, neighbours are all there is."""
+        effects = self._fetching.forget_broker(now) + self._neighbours.remind(self._holdings)
+        for download in self._downloads.values():
+            effects += download.broker_silent(now)
+        return effects
+
+    def _opened(self, message: Opened, now: float) -> Effects:
+        task = TaskId(message.task)
+        holding, download = self._holdings.get(task), self._downloads.get(task)
+        if download is None:
+            if holding is None or holding.content.generation == message.generation or self._fetching.reads(task):
+                return []
+            # What we hold is out of date, and nobody here wants what there is now.
+            del self._holdings[task]
+            return self._gets.guard([DropTask(task)])
+        if message.algorithm != self._algorithm:
+            text = f"the broker's content is proven by {message.algorithm}, this peer computes {self._algorithm}"
+            download.fail("transfer", text)
+            return self._gets.settle(download, [], now)
+        return self._gets.guard(self._gets.settle(download, download.opened(message, now), now))
+
+    def _refused(self, message: Refused, now: float) -> Effects:
+        download = self._downloads.get(TaskId(message.task))
+        if download is None:
+            return []
+        download.refused(message)
+        return self._gets.settle(download, [], now)
+
+    def _beat_seen(self, message: BeatSeen, now: float) -> Effects:
+        self._session.beat_seen(message, now)
+        return []
+
+    def _broker_erred(self, message: Error, now: float) -> Effects:
+        if message.code == "unknown_peer":
+            effects = self._session.unknown(now)
+            return effects + self._lost_broker(now) if effects else []
+        if message.code == "version":
+            text = (
+                f"the broker at {', '.join(self._settings.brokers) or 'this process'} speaks protocol version"
+                f" {message.version}, this peer (dfmq {__version__}) another; bring both to the same release"
+            )
+            return self._gets.fail(lambda _: True, "broker_unreachable", text, now)
+        effects = []
+        if message.code == "unknown_task":
+            for download in self._downloads.values():
+                effects += download.unknown(now)
+        return effects
+
+    def _noticed(self, event: told.NoticeHeard, now: float) -> Effects:
+        message = event.message
+        if not isinstance(message, Notice) or message.kind != "epoch":
+            return []
+        effects = self._session.noticed(message.epoch, now)
+        return effects + self._lost_broker(now) if effects else []
+
+    def _hinted(self, event: told.NeighbourHinted, now: float) -> Effects:
+        message = event.message
+        if not isinstance(message, Hint):
+            return []
+        task = TaskId(message.task)
+        is_news = self._neighbours.heard(message, self._holdings.get(task))
+        if not is_news or self._session.is_welcomed:
+            return []
+        return self._gets.of(task, now, lambda download: download.look(now))
+
+    # ── clients ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _client_said(self, event: told.ClientSaid, now: float) -> Effects:
+        self._used_at = now
+        client, message = event.client, event.message
+        if isinstance(message, Get):
+            return self._gets.get(client, message, now)
+        if isinstance(message, Release):
+            return self._gets.release(client, message.get, now)
+        return [TellClient(client, self._answer())] if isinstance(message, Ask) else []
+
+    def _answer(self) -> Message:
+        """Who we are. The node puts its process id in."""
+        brokers = list(self._settings.brokers)
+        seen = self._session.is_welcomed
+        return Answer(pid=0, software=f"dfmq {__version__}", brokers=brokers, alone=not brokers, broker_seen=seen)
+
+    # ── the host ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _sampled(self, event: told.HostSampled, now: float) -> Effects:
+        self._session.sample = event.sample
+        up_rate, down_rate = self._upload.up_rate(now), self._intake.meter.rate(now)
+        level = self._gauge.see(event.sample, now, own_in=down_rate, own_out=up_rate)
+        if level is None:
+            return []
+        self._window.press(level)
+        self._upload.pressure(level)
+        return [Record("host.pressed", {"level": level}), *self._intake.pressed(now)]
+
+    # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_welcomed(self) -> bool:
+        """A broker has us."""
+        return self._session.is_welcomed
+
+    def is_idle_since(self, now: float) -> float | None:
+        """Since when nothing is asked of this peer; None: a client, a download or an upload is at it."""
+        reads = any(self._fetching.reads(task) for task in self._holdings)
+        if len(self._gets.clients) or self._upload.active or reads:
+            self._used_at = now
+            return None
+        return self._used_at
+
+    def status(self, now: float) -> dict[str, Any]:
+        """What is going on, in plain values, for people and tests."""
+        tallies = [download.tally for download in self._downloads.values()]
+        return {
+            "session": self._session.state,
+            "pressure": self._gauge.level,
+            "tasks": len(self._holdings),
+            "gets": len(self._gets.clients),
+            "downloads": {
+                task.hex(): {
+                    "phase": download.phase,
+                    "wanted": download.wanted,
+                    "parents": download.parents,
+                    "bytes": download.tally.total,
+                }
+                for task, download in self._downloads.items()
+            },
+            "bytes": {
+                "from_source": sum(tally.from_source for tally in tallies),
+                "from_seed": sum(tally.from_seed for tally in tallies),
+                "from_peers": sum(tally.from_peers for tally in tallies),
+                "from_store": sum(tally.from_store for tally in tallies),
+            },
+            "inflows": len(self._intake.inflows),
+            "streams": self._upload.active,
+            "credit_out": self._purse.out,
+            "down_rate": self._intake.meter.rate(now),
+            "up_rate": self._upload.up_rate(now),
+        }
+
+    def leave(self, now: float) -> list[PeerEffect]:
+        """The peer goes, in order: clients that wait are told, parents stopped, the broker greeted."""
+        text = "the host's peer was stopped; get it again to go on from here"
+        effects = self._gets.fail(lambda _: True, "interrupted", text, now)
+        return effects + self._session.tell(Bye())
+
+    def check(self) -> None:
+        """See the class's law."""
+        self._session.check()
+        self._window.check()
+        self._holdings.check()
+        self._intake.check()
+        self._neighbours.check()
+        self._upload.check()
+        self._fetching.check()
+        self._gauge.check()
+        self._gets.check()
+        if self._holdings.changed:
+            raise InvariantViolated("a content has changed, and nobody was told")

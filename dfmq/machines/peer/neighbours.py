@@ -1,0 +1,154 @@
+"""Hints between neighbours, so that peers carry on while no broker answers. Hints only: while a broker answers, nothing
+here decides anything."""
+
+from __future__ import annotations
+
+import random
+
+from dfmq.errors import InvariantViolated
+from dfmq.machines.effects import Listen, PeerEffect, Publish
+from dfmq.machines.peer.assembly import DIGEST_BYTES
+from dfmq.machines.peer.holding import Holding, Holdings
+from dfmq.model import bitfield
+from dfmq.model.ids import Generation, LeaseId, PeerId, TaskId
+from dfmq.wire import topics
+from dfmq.wire.messages import Hint, Lease
+
+#: Leases we take ourselves are numbered from here, with a start by chance: a parent must not meet two children's alike.
+OWN_LEASES_FROM = 2**62
+#: Neighbours remembered for each piece.
+MOST_HOLDERS = 4
+#: Bytes of proofs remembered for each task: a gibibyte in chunks of 1 MiB needs 16 KiB.
+MOST_PROOF_BYTES = 4 << 20
+#: Hints said anew when the broker falls silent.
+MOST_REMINDERS = 4096
+
+
+class Rumour:
+    """What neighbours say of one piece: proofs, and who has it (peer, endpoint)."""
+
+    __slots__ = ("generation", "holders", "proofs")
+
+    def __init__(self, generation: Generation, proofs: bytes) -> None:
+        self.generation = generation
+        self.proofs = proofs
+        self.holders: dict[str, PeerId] = {}
+
+
+class Neighbours:
+    """What is heard from neighbours and said to them.
+
+    Law: only tasks listened to are remembered, at most MOST_HOLDERS holders a piece, MOST_PROOF_BYTES a task.
+    """
+
+    def __init__(self, me: PeerId, rng: random.Random) -> None:
+        self._me = me
+        self._rng = rng
+        self.exchange = ""
+        #: where our own hints are heard; "": nowhere
+        self.hints = ""
+        self._rumours: dict[TaskId, dict[int, Rumour]] = {}
+        self._listened: dict[TaskId, list[str]] = {}
+        self._next_lease = OWN_LEASES_FROM + rng.getrandbits(61)
+
+    def listen(self, task: TaskId, endpoints: list[str]) -> list[PeerEffect]:
+        """Hear these on a task; [] ends it and forgets what was heard."""
+        wanted = [endpoint for endpoint in endpoints if endpoint != self.hints]
+        before = self._listened.get(task, [])
+        if endpoints:
+            self._listened[task] = wanted
+            self._rumours.setdefault(task, {})
+        else:
+            self._listened.pop(task, None)
+            self._rumours.pop(task, None)
+        return [] if wanted == before else [Listen(task, wanted)]
+
+    def heard(self, hint: Hint, holding: Holding | None) -> bool:
+        """Remember it. Whether it tells of a piece that is not held here."""
+        table = self._rumours.get(TaskId(hint.task))
+        if table is None or hint.peer == self._me or not hint.endpoint or holding is None:
+            return False
+        cut, piece = holding.cut, hint.piece
+        if (
+            hint.generation != holding.content.generation
+            or holding.held >> piece & 1
+            or (cut.length is not None and piece >= cut.count)
+            or len(hint.proofs) != cut.chunks_in(piece) * DIGEST_BYTES
+        ):
+            return False
+        rumour = table.get(piece)
+        if rumour is None or rumour.generation != hint.generation:
+            if (len(table) + 1) * len(hint.proofs) > MOST_PROOF_BYTES:
+                return False
+            rumour = table[piece] = Rumour(Generation(hint.generation), hint.proofs)
+        # The first word on a piece stays: a later one cannot unsay it.
+        if rumour.proofs == hint.proofs:
+            rumour.holders.pop(hint.endpoint, None)
+            if len(rumour.holders) >= MOST_HOLDERS:
+                del rumour.holders[next(iter(rumour.holders))]
+            rumour.holders[hint.endpoint] = PeerId(hint.peer)
+        return True
+
+    def discredit(self, task: TaskId, piece: int, endpoint: str) -> None:
+        """The neighbour did not give the piece."""
+        rumour = self._rumours.get(task, {}).get(piece)
+        if rumour is not None:
+            rumour.holders.pop(endpoint, None)
+            if not rumour.holders:
+                del self._rumours[task][piece]
+
+    def lease(self, holding: Holding, taken: int) -> Lease | None:
+        """Leave to take a piece that is neither held nor among `taken` (a bit set), from a neighbour that told of it.
+        Any such piece by chance: with everybody doing so, rare pieces spread as well as common ones."""
+        table = self._rumours.get(holding.task, {})
+        out_of_reach = holding.held | taken
+        generation = holding.content.generation
+        pieces = [p for p, r in table.items() if not out_of_reach >> p & 1 and r.generation == generation and r.holders]
+        if not pieces:
+            return None
+        piece = self._rng.choice(pieces)
+        rumour = table[piece]
+        endpoint = self._rng.choice(list(rumour.holders))
+        self._next_lease += 1
+        return Lease(
+            lease=LeaseId(self._next_lease),
+            piece=piece,
+            parent=rumour.holders[endpoint],
+            endpoint=endpoint,
+            proofs=rumour.proofs,
+        )
+
+    def tell(self, holding: Holding, piece: int) -> list[PeerEffect]:
+        """Say that we hold the piece; with the broker's word on it, or not at all."""
+        proofs = holding.proofs.get(piece)
+        if not self.hints or proofs is None:
+            return []
+        hint = Hint(
+            task=holding.task,
+            generation=holding.content.generation,
+            piece=piece,
+            peer=self._me,
+            endpoint=self.exchange,
+            proofs=proofs,
+        )
+        return [Publish(topics.of_task(holding.task), hint)]
+
+    def remind(self, holdings: Holdings) -> list[PeerEffect]:
+        """The broker is silent: say again what we hold, the tasks we fetch ourselves first."""
+        effects: list[PeerEffect] = []
+        for holding in sorted(holdings.values(), key=lambda holding: holding.task not in self._listened):
+            for piece in bitfield.members(holding.held):
+                if len(effects) >= MOST_REMINDERS:
+                    return effects
+                effects += self.tell(holding, piece)
+        return effects
+
+    def check(self) -> None:
+        """See the class's law."""
+        for task, table in self._rumours.items():
+            if task not in self._listened:
+                raise InvariantViolated(f"task {task.hex()}: rumours of a task nobody listens for")
+            if sum(len(rumour.proofs) for rumour in table.values()) > 2 * MOST_PROOF_BYTES:
+                raise InvariantViolated(f"task {task.hex()}: too many rumours")
+            if any(len(rumour.holders) > MOST_HOLDERS for rumour in table.values()):
+                raise InvariantViolated(f"task {task.hex()}: too many holders of a piece")

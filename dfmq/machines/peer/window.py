@@ -1,0 +1,55 @@
+"""How much a child asks for at once: credit for each lease, leases in flight, by rate, round trip and pressure. Values
+only; who is owed what stands in purse."""
+
+from __future__ import annotations
+
+from dfmq.errors import InvariantViolated
+from dfmq.model.host import Pressure
+
+#: Chunks of credit to have out on one lease. "A window of 4-8 chunks is enough on a LAN" (design, section 5).
+CALM_CHUNKS = 8
+BUSY_CHUNKS = 4
+#: Leases at once where the control round trip costs nothing, and at most (design, section 2: with 150 ms, 20 Mbit/s and
+#: 256 KiB pieces 3 in flight took 1.31, 6 and 10 took 1.03).
+LEAST_IN_FLIGHT = 3
+MOST_IN_FLIGHT = 16
+
+
+class Window:
+    """The size of a child's appetite.
+
+    Law: 1 ≤ chunks of credit ≤ CALM_CHUNKS; 1 ≤ leases in flight ≤ MOST_IN_FLIGHT; under full pressure neither grows.
+    """
+
+    def __init__(self) -> None:
+        self.level: Pressure = "calm"
+        self._chunks = CALM_CHUNKS
+        self._in_flight = LEAST_IN_FLIGHT
+        self._ceiling = MOST_IN_FLIGHT
+
+    def press(self, level: Pressure) -> None:
+        """The host's pressure has changed."""
+        if level == "full":
+            if self.level != "full":
+                self._chunks = max(1, self._chunks // 2)
+                self._ceiling = max(1, self._in_flight // 2)
+        else:
+            self._chunks = BUSY_CHUNKS if level == "busy" else CALM_CHUNKS
+            self._ceiling = MOST_IN_FLIGHT
+        self.level = level
+
+    def credit(self, chunk_length: int) -> int:
+        """Bytes of credit to have out on one lease."""
+        return self._chunks * chunk_length
+
+    def in_flight(self, rate: int, round_trip: float, piece_length: int) -> int:
+        """Leases to have at once: 3 + rate × control round trip / piece length (design, section 2). `rate` in bytes per
+        second, `round_trip` in seconds."""
+        wanted = LEAST_IN_FLIGHT + int(rate * round_trip / piece_length)
+        self._in_flight = max(1, min(wanted, self._ceiling))
+        return self._in_flight
+
+    def check(self) -> None:
+        """See the class's law."""
+        if not (1 <= self._chunks <= CALM_CHUNKS and 1 <= self._in_flight <= MOST_IN_FLIGHT):
+            raise InvariantViolated(f"window of {self._chunks} chunks, {self._in_flight} in flight")
