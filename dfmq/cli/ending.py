@@ -18,13 +18,18 @@ BROKEN_PIPE = 141
 def run(command: click.Command, name: str) -> int:
     """Run a click command; its exit status. `name`: what the user typed, printed before what went wrong."""
     try:
-        status = command.main(prog_name=name, standalone_mode=False)
+        # Not command.main(): that would end the process on a closed pipe, and by its own rules.
+        with command.make_context(name, sys.argv[1:]) as context:
+            status = command.invoke(context)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        # click prints nothing on Abort; the ^C on the terminal has no line end.
+    except click.exceptions.Exit as done:
+        # --help and --version
+        return done.exit_code
+    except KeyboardInterrupt:
+        # The ^C on a terminal has no line end.
         print(f"\n{name}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:

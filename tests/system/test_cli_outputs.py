@@ -1,0 +1,177 @@
+"""Real processes: outputs that cannot be, homes that cannot be, disks that are full, and names of every kind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.processes import House, Node, environment
+from support.sources import FaultySource
+
+pytestmark = pytest.mark.system
+
+CONTENT = b"0123456789abcdef" * 65536
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with House(tmp_path_factory.mktemp("outputs")) as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def peer(house: House) -> Node:
+    return house.peer("peer", None)
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[FaultySource]:
+    with FaultySource() as source:
+        source.put("/x", CONTENT)
+        yield source
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own, with so much room."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("folder", "is a directory"), ("none/x", "there is no directory"), ("file/x", "is not a directory")],
+)
+def test_an_output_that_cannot_be_is_two_and_nothing_is_asked(
+    house: House, peer: Node, source: FaultySource, tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("before")
+    url = source.put(f"/not-asked/{name}", CONTENT)
+    got = house.get(peer, url, "-o", tmp_path / name)
+    assert (got.status, got.last["exit"]) == (2, 2)
+    assert text in got.err
+    assert source.requests(f"/not-asked/{name}") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_an_output_folder_that_refuses_loses_nothing(house: House, peer: Node, source: FaultySource) -> None:
+    # Root may write everywhere; /proc refuses root as well.
+    got = house.get(peer, source.url("/x"), "-o", "/proc/dfmq-output")
+    assert got.status in (1, 2)
+    assert "/proc/dfmq-output" in got.err and "Traceback" not in got.err
+
+
+def test_a_full_disk_at_the_output_is_seven_and_the_old_file_stays(
+    house: House, peer: Node, source: FaultySource, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "small", "256k") as small:
+        (small / "x").write_text("before")
+        got = house.get(peer, source.url("/x"), "-o", small / "x")
+        assert (got.status, got.last["code"]) == (7, "no_space"), got
+        assert [path.name for path in small.iterdir()] == ["x"]
+        assert (small / "x").read_text() == "before"
+
+
+def test_a_full_disk_of_the_home_is_seven_before_the_first_byte(
+    house: House, source: FaultySource, tmp_path: Path
+) -> None:
+    url = source.put("/large", CONTENT * 8)
+    with small_disk(tmp_path / "small", "4m") as small:
+        home = small / "home"
+        got = house.get(home, url, "-o", tmp_path / "x", DFMQ_STORE_FREE_FLOOR="0")
+        assert (got.status, got.last["code"]) == (7, "no_space"), got
+        assert not (tmp_path / "x").exists()
+        stop_peer_of(home)
+
+
+def stop_peer_of(home: Path) -> None:
+    """End the peer that a get started there, by the process its lock names."""
+    pid = int((home / "lock").read_text())
+    os.kill(pid, 15)
+    while Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
+        pass
+
+
+@pytest.mark.parametrize("home", ["file", "file/below", "/proc/dfmq-home"])
+def test_a_home_that_cannot_be_is_two(house: House, source: FaultySource, tmp_path: Path, home: str) -> None:
+    (tmp_path / "file").write_text("")
+    got = house.get(tmp_path / home, source.url("/x"), "-o", tmp_path / "x")
+    assert (got.status, got.last["exit"]) == (2, 2)
+    assert f"home {tmp_path / home}" in got.err
+    assert not (tmp_path / "x").exists()
+
+
+def test_two_peers_with_one_home_are_told_apart(house: House, peer: Node) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "dfmq.cli.peer", "--home", str(peer.home), "--listen", "tcp://127.0.0.1:0"],
+        capture_output=True, text=True, env=environment(), timeout=30,
+    )  # fmt: skip
+    assert second.returncode == 2
+    assert f"in use by process {peer.popen.pid}" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/two%20words", "two words"),
+        ("/a%3Fb%26c%23d%25e", "a?b&c#d%e"),
+        ("/%C3%BCml%C3%A4ut-%E5%90%8D", "ümläut-名"),
+        ("/" + "n" * 255, "n" * 255),
+        ("/x/%2e%2e", "index"),
+        ("/x/..%2f..%2fetc", ".._.._etc"),
+        ("/", "index"),
+        ("/-o", "-o"),
+        ("/it's", "it's"),
+    ],
+)
+def test_the_output_is_named_after_the_url_and_stays_in_its_folder(
+    house: House, peer: Node, source: FaultySource, tmp_path: Path, path: str, name: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    source.put(path, CONTENT)
+    got = house.get(peer, source.url(path), "-d", folder)
+    assert got.status == 0, got
+    assert [entry.name for entry in folder.iterdir()] == [name]
+    assert (folder / name).read_bytes() == CONTENT
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+def test_an_existing_file_is_replaced_in_one_step_and_a_link_is_followed(
+    house: House, peer: Node, source: FaultySource, tmp_path: Path
+) -> None:
+    (tmp_path / "real").write_text("before")
+    (tmp_path / "link").symlink_to("real")
+    assert house.get(peer, source.url("/x"), "-o", tmp_path / "link").status == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == CONTENT
+
+
+def test_a_stream_takes_the_content(house: House, peer: Node, source: FaultySource) -> None:
+    command = [sys.executable, "-m", "dfmq.cli.get", "--home", str(peer.home), source.url("/x"), "-o", "-", "--quiet"]
+    got = subprocess.run(command, capture_output=True, env=environment(), timeout=30)
+    assert (got.returncode, got.stdout, got.stderr) == (0, CONTENT, b"")
+
+
+def test_a_reader_that_goes_away_is_no_bug(house: House, peer: Node, source: FaultySource) -> None:
+    url = source.put("/much", CONTENT * 8)  # more than any pipe holds
+    command = [sys.executable, "-m", "dfmq.cli.get", "--home", str(peer.home), url, "-o", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as getting:
+        assert getting.stdout is not None and getting.stderr is not None
+        getting.stdout.read(10)
+        getting.stdout.close()
+        assert getting.wait(30) == 141
+        assert b"bug" not in getting.stderr.read()
