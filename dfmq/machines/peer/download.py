@@ -29,9 +29,9 @@ Phase = Literal["loading", "asking", "preparing", "running", "proving", "over"]
 
 #: Seconds between two Opens because the broker says it does not know the task.
 REOPEN_SECONDS = 1.0
-#: Seconds without anything coming or on its way, and with wants out, after which Open is said again: our book of wants
-#: may then differ from the broker's. Longer than a source takes to answer.
-DOUBT_SECONDS = 20.0
+#: Seconds without anything coming or on its way after which Open is said again: what was said may be lost with a
+#: connection, and nobody tells. Saying it once too often costs a message; most sources answer sooner.
+DOUBT_SECONDS = 8.0
 #: Leases that are over, remembered so that a Revoke that crossed their end is counted right.
 MOST_ENDED = 64
 
@@ -120,7 +120,7 @@ class Download:
         return [TellBroker(message)]
 
     def unknown(self, now: float) -> list[PeerEffect]:
-        """The broker does not know some task, maybe this one."""
+        """The broker knows nothing of us and some task, maybe this one, or we nothing of what it knows."""
         if self.phase == "loading" or now - self._asked_at < REOPEN_SECONDS:
             return []
         return self.ask(now)
@@ -182,7 +182,8 @@ class Download:
         """The broker gives leases."""
         holding = self._holdings.get(self.task)
         if holding is None or message.generation != holding.content.generation:
-            return []
+            # An Opened was lost on its way.
+            return self.unknown(now)
         effects: list[PeerEffect] = []
         for lease in message.leases:
             self.wanted = max(0, self.wanted - 1)
@@ -392,8 +393,8 @@ class Download:
         return self._more(now)
 
     def doubts_at(self) -> float | None:
-        """When to wonder whether the broker forgot our wants."""
-        if self.phase != "running" or not self.wanted or self._inflows:
+        """When to wonder whether the broker knows what we want."""
+        if self.phase not in ("asking", "running") or self._inflows:
             return None
         return max(self.progressed_at, self._asked_at) + DOUBT_SECONDS
 

@@ -29,13 +29,16 @@ from dfmq.machines.peer.purse import Purse
 from dfmq.machines.peer.session import Session
 from dfmq.machines.peer.upload import Upload
 from dfmq.machines.peer.window import Window
+from dfmq.model import pieces
 from dfmq.model.ids import HostId, PeerId, TaskId
+from dfmq.model.pieces import PieceMap
 from dfmq.model.settings import PeerSettings
 from dfmq.wire.messages import (
     Answer,
     Ask,
     BeatSeen,
     Bye,
+    Close,
     Credit,
     Error,
     Fetch,
@@ -77,7 +80,9 @@ class PeerMachine:
         seed_slots: int = 4,
         algorithm: str = "xxh3_128",
         name: str = "",
+        cut: Callable[[int | None], PieceMap] = pieces.cut,
     ) -> None:
+        """`cut`: how a content of that length is cut, should we be the one who reads it from the source."""
         self._settings = settings
         self._peer = peer
         self._host = host
@@ -93,7 +98,7 @@ class PeerMachine:
         self._neighbours = Neighbours(peer, rng)
         self._upload = Upload(self._holdings, settings.up_limit)
         self._gets = Gets(settings, self._holdings, self._session, self._intake, self._neighbours)
-        self._fetching = Fetching(self._holdings, settings.source, algorithm, rng)
+        self._fetching = Fetching(self._holdings, settings.source, algorithm, rng, cut)
         self._gauge = PressureGauge()
         keeping = self._keeping = Keeping(
             self._holdings, self._session, self._gets, self._intake, self._upload, self._fetching, self._neighbours
@@ -128,7 +133,7 @@ class PeerMachine:
             Welcome: self._welcomed,
             Opened: self._opened,
             Refused: self._refused,
-            Grant: lambda m, now: self._gets.of(m.task, now, lambda d: d.granted(m, now)),
+            Grant: self._granted,
             Revoke: lambda m, now: self._gets.of(m.task, now, lambda d: d.revoked(m, now)),
             Permit: lambda m, now: self._keeping.fetched(self._fetching.permitted, m, now),
             Quit: lambda m, now: self._keeping.fetched(self._fetching.quit, m, now),
@@ -266,6 +271,12 @@ class PeerMachine:
             download.fail("transfer", text)
             return self._gets.settle(download, [], now)
         return self._gets.guard(self._gets.settle(download, download.opened(message, now), now))
+
+    def _granted(self, message: Grant, now: float) -> Effects:
+        if TaskId(message.task) not in self._downloads:
+            # It crossed our Close, or that was lost.
+            return self._session.tell(Close(task=message.task))
+        return self._gets.of(message.task, now, lambda download: download.granted(message, now))
 
     def _refused(self, message: Refused, now: float) -> Effects:
         download = self._downloads.get(TaskId(message.task))
