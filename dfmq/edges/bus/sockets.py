@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import resource
 import sys
 
@@ -33,6 +34,9 @@ MOST_SOCKETS = 60_000
 CONTROL_HWM = 20_000
 #: Chunks queued for one child. Credit in bytes is the real bound; this only has to be above it.
 CHUNK_HWM = 4_000
+
+
+_MAPPED = re.compile(r"\[::ffff:(\d+\.\d+\.\d+\.\d+)\]")
 
 
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -114,7 +118,9 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
         raise SettingsError(
             f"cannot listen at {endpoint}: {error.strerror or error}; choose another address or stop what uses it"
         ) from error
-    return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+    bound = socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+    # A socket that speaks IPv6 too shows an IPv4 address as a mapped one; people and older peers know the plain form.
+    return _MAPPED.sub(r"\1", bound)
 
 
 def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:

@@ -1,0 +1,122 @@
+"""The broker node: a BrokerMachine with its control ROUTER and notices PUB. Its embedded seed is a peer node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from dfmq.edges.bus import sockets
+from dfmq.edges.bus.loop import Drain
+from dfmq.errors import ProtocolError
+from dfmq.machines.broker.machine import BrokerMachine
+from dfmq.machines.effects import Publish, Record, Send
+from dfmq.machines.events import PeerSaid, PeerUnreachable
+from dfmq.model.ids import PEER_ID_BYTES, PeerId
+from dfmq.model.settings import BrokerSettings
+from dfmq.nodes.driver import Driver
+from dfmq.wire import codec, envelope
+from dfmq.wire.messages import Error, Message
+
+log = logging.getLogger(__name__)
+
+#: Where the peer in the broker's own process reaches it.
+INPROC = "inproc://dfmq-control"
+
+
+class BrokerNode:
+    """Owns the control ROUTER and the notices PUB."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        context: zmq.Context[zmq.Socket[bytes]],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        listens: bool,
+        advertise: str,
+        note: Callable[[str, dict[str, Any]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """`listens` False: only the peer of this very process can reach it (no broker is configured)."""
+        router = sockets.router(context)
+        self._publisher = sockets.publisher(context)
+        self.endpoint = self.notices = ""
+        try:
+            if listens:
+                self.endpoint = sockets.bind(router, settings.listen)
+                self.notices = sockets.bind(self._publisher, settings.publish)
+            sockets.bind(router, INPROC)
+        except Exception:
+            router.close()
+            self._publisher.close()
+            raise
+        reachable = self.notices.replace("//0.0.0.0:", f"//{advertise}:").replace("//[::]:", f"//{advertise}:")
+        self.machine = BrokerMachine(settings, secrets.randbits(62) + 1, random.Random(secrets.randbits(64)), reachable)
+        self._note = note
+        self._outgoing: dict[PeerId, list[bytes]] = {}
+        hands: dict[type, Callable[[Any], None]] = {Send: self._send, Publish: self._publish, Record: self._record}
+        self._driver = Driver(self.machine, loop, hands, self._flush, failed)
+        self._drain = Drain(loop, router, self._take)
+
+    def _take(self, frames: list[bytes]) -> None:
+        peer = PeerId(frames[0])
+        if len(peer) != PEER_ID_BYTES:
+            return
+        try:
+            bodies = envelope.unwrap(frames[1:])
+        except envelope.Stranger:
+            self._note("message.refused", {"code": "stranger"})
+            return
+        except ProtocolError as error:
+            self._refuse(peer, error)
+            return
+        for body in bodies:
+            try:
+                message: Message = codec.broker_hears.decode(body)
+            except ProtocolError as error:
+                self._refuse(peer, error)
+                continue
+            self._driver.feed(PeerSaid(peer, message))
+
+    def _refuse(self, peer: PeerId, error: ProtocolError) -> None:
+        self._note("message.refused", {"peer": peer, "code": error.reason})
+        self._outgoing.setdefault(peer, []).append(codec.encode(Error(code=error.reason, text=str(error)[:200])))
+        self._flush()
+
+    def _send(self, effect: Send) -> None:
+        self._outgoing.setdefault(effect.peer, []).append(codec.encode(effect.message))
+
+    def _publish(self, effect: Publish) -> None:
+        self._publisher.send_multipart([effect.topic, *envelope.wrap([codec.encode(effect.message)])], zmq.NOBLOCK)
+
+    def _record(self, effect: Record) -> None:
+        self._note(effect.name, effect.fields)
+
+    def _flush(self) -> None:
+        if not self._outgoing:
+            return
+        outgoing, self._outgoing = self._outgoing, {}
+        socket = self._drain.socket
+        for peer, bodies in outgoing.items():
+            for first in range(0, len(bodies), envelope.MOST_BODIES):
+                frames = [peer, *envelope.wrap(bodies[first : first + envelope.MOST_BODIES])]
+                try:
+                    socket.send_multipart(frames, zmq.NOBLOCK)
+                except zmq.ZMQError as error:
+                    # EHOSTUNREACH: no such connection. EAGAIN: it does not read what we say. Either way it is gone.
+                    if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                        raise
+                    self._driver.feed(PeerUnreachable(peer))
+                    break
+        self._drain.look()
+
+    def close(self) -> None:
+        self._driver.stop()
+        self._drain.close()
+        self._publisher.close()

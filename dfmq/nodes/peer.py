@@ -1,0 +1,369 @@
+"""The peer node: a PeerMachine with its sockets, store and sources. A seed is the same node with more slots."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from dfmq import __version__
+from dfmq.edges import hashing, probes
+from dfmq.edges.bus import sockets
+from dfmq.edges.bus.links import Parents, Pipelines
+from dfmq.edges.bus.loop import Drain
+from dfmq.edges.source.base import Sources
+from dfmq.edges.store.content import Store
+from dfmq.errors import ProtocolError, StoreError
+from dfmq.machines import effects as do
+from dfmq.machines import events as told
+from dfmq.machines.peer.machine import PeerMachine
+from dfmq.model.ids import PEER_ID_BYTES, Generation, HostId, LeaseId, PeerId, TaskId
+from dfmq.model.settings import PeerSettings
+from dfmq.model.task import Shelved
+from dfmq.nodes.driver import Driver
+from dfmq.nodes.fetch import Fetches
+from dfmq.wire import codec, envelope, topics
+from dfmq.wire.messages import Answer, Ask, Error, Welcome
+
+log = logging.getLogger(__name__)
+
+#: seconds between two looks at the host
+SAMPLE_SECONDS = 2.0
+
+Context = zmq.Context[zmq.Socket[bytes]]
+
+
+class _Ears:
+    """What the store tells, as events of the machine. Called in the store's threads."""
+
+    def __init__(self, hop: Callable[[Any], None]) -> None:
+        self._hop = hop
+
+    def loaded(self, task: TaskId, shelved: Shelved | None) -> None:
+        self._hop(told.StoreLoaded(task, shelved))
+
+    def opened(
+        self, task: TaskId, generation: Generation, held: int, partial: dict[int, int], proofs: dict[int, bytes]
+    ) -> None:
+        self._hop(told.StoreOpened(task, generation, held, partial, proofs))
+
+    def failed(self, task: TaskId, code: str, text: str) -> None:
+        self._hop(told.StoreFailed(task, code, text))
+
+    def stored(self, task: TaskId, generation: Generation, chunks: list[tuple[int, int]]) -> None:
+        self._hop(told.ChunksStored(task, generation, chunks))
+
+    def proved(self, task: TaskId, generation: Generation, algorithm: str, hexadecimal: str) -> None:
+        self._hop(told.ContentProved(task, generation, algorithm, hexadecimal))
+
+    def damaged(self, task: TaskId) -> None:
+        self._hop(told.StoreDamaged(task))
+
+
+class PeerNode:
+    """Owns every socket of one peer; the loop's thread owns this."""
+
+    def __init__(
+        self,
+        settings: PeerSettings,
+        host: HostId,
+        context: Context,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        broker_endpoints: tuple[str, ...],
+        advertise: str,
+        local: str,
+        is_seed: bool,
+        note: Callable[[str, dict[str, Any]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """`local`: the ipc endpoint for clients of this host, "" none."""
+        self._settings = settings
+        self._context = context
+        self._loop = loop
+        self._note = note
+        self._brokers = broker_endpoints
+        self._broker_turn = 0
+        self.peer = PeerId(secrets.token_bytes(PEER_ID_BYTES))
+        self._digest = hashing.chunk_digest
+        self._store = Store(Path(settings.home), settings.store, _Ears(self._hop))
+        self._fetches = Fetches(Sources(settings.source), self._digest, lambda: self._store.queued_bytes, self._feed)
+        self.machine = PeerMachine(
+            settings,
+            self.peer,
+            host,
+            random.Random(secrets.randbits(64)),
+            is_seed=is_seed,
+            seed_slots=settings.slots,
+            name=advertise,
+        )
+        self._driver = Driver(self.machine, loop, self._hands(), self._flush, failed)
+        self._to_broker: list[bytes] = []
+        self._to_parents: dict[str, list[bytes]] = {}
+        self._to_children: dict[bytes, list[bytes]] = {}
+        self._to_clients: dict[bytes, list[bytes]] = {}
+        self._pipelines = Pipelines(context)
+        self._parents = Parents(context, loop, self.peer, self._hear_parent)
+        self._notices_heard: set[str] = set()
+        self._hints_heard: dict[TaskId, list[str]] = {}
+        self._sampling: asyncio.TimerHandle | None = None
+        self._probe = probes.Probe(Path(settings.home))
+        self._bind(advertise, local)
+
+    # ── birth and death ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _bind(self, advertise: str, local: str) -> None:
+        context, loop, listen = self._context, self._loop, self._settings.listen
+        any_port = listen.rpartition(":")[0] + ":0"
+
+        def reachable(endpoint: str) -> str:
+            return f"tcp://{advertise}:{endpoint.rpartition(':')[2]}"
+
+        exchange, inbox = sockets.router(context), sockets.inbox(context)
+        self._hints = sockets.publisher(context)
+        self.exchange = reachable(sockets.bind(exchange, listen))
+        inbox_endpoint = reachable(sockets.bind(inbox, any_port))
+        hints_endpoint = reachable(sockets.bind(self._hints, any_port))
+        self._exchange = Drain(loop, exchange, self._hear_child)
+        self._inbox = Drain(loop, inbox, self._take_chunk, copy=False)
+        self._listener = Drain(loop, sockets.subscriber(context), self._hear_published)
+        self._control = self._connect_broker()
+        self._local: Drain | None = None
+        if local:
+            router = sockets.router(context)
+            sockets.bind(router, local)
+            self._local = Drain(loop, router, self._hear_client)
+        self._driver.perform(self.machine.bound(self.exchange, inbox_endpoint, hints_endpoint, loop.time()))
+        self._sample()
+
+    def _connect_broker(self) -> Drain:
+        socket = sockets.dealer(self._context, self.peer)
+        sockets.connect(socket, self._brokers[self._broker_turn % len(self._brokers)])
+        return Drain(self._loop, socket, self._hear_broker)
+
+    async def close(self) -> None:
+        """Say Bye, write what is queued, close everything."""
+        self._driver.perform(list(self.machine.leave(self._loop.time())))
+        self._driver.stop()
+        if self._sampling is not None:
+            self._sampling.cancel()
+        await self._fetches.close()
+        self._control.socket.setsockopt(zmq.LINGER, 200)
+        for drain in (self._control, self._exchange, self._inbox, self._listener, self._local):
+            if drain is not None:
+                drain.close()
+        self._parents.close()
+        self._pipelines.close()
+        self._hints.close()
+        await self._loop.run_in_executor(None, self._store.close)
+
+    # ── hearing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _feed(self, event: Any) -> None:
+        self._driver.feed(event)
+
+    def _hop(self, event: Any) -> None:
+        """From a worker thread into the loop's."""
+        self._loop.call_soon_threadsafe(self._hopped, event)
+
+    def _hopped(self, event: Any) -> None:
+        if isinstance(event, told.ChunksStored):
+            self._fetches.written()
+        self._feed(event)
+
+    def _messages(self, frames: list[bytes], decoder: codec.Decoder[Any]) -> list[Any]:
+        """The messages in these frames; what is garbage is counted and dropped."""
+        try:
+            return [decoder.decode(body) for body in envelope.unwrap(frames)]
+        except ProtocolError as error:
+            self._note("message.refused", {"code": error.reason})
+            return []
+
+    def _hear_broker(self, frames: list[bytes]) -> None:
+        for message in self._messages(frames, codec.peer_hears):
+            if isinstance(message, Welcome):
+                self._hear_notices(message.notices)
+            self._feed(told.BrokerSaid(message))
+
+    def _hear_notices(self, endpoint: str) -> None:
+        if endpoint and endpoint not in self._notices_heard:
+            self._notices_heard.add(endpoint)
+            self._listener.socket.setsockopt(zmq.SUBSCRIBE, topics.ALL)
+            sockets.connect(self._listener.socket, endpoint)
+            self._listener.look()
+
+    def _hear_child(self, frames: list[bytes]) -> None:
+        for message in self._messages(frames[1:], codec.parent_hears):
+            self._feed(told.ChildSaid(frames[0], message))
+
+    def _hear_parent(self, endpoint: str, frames: list[bytes]) -> None:
+        for message in self._messages(frames, codec.child_hears):
+            self._feed(told.ParentSaid(endpoint, message))
+
+    def _hear_published(self, frames: list[bytes]) -> None:
+        if not frames or len(frames) < 3:
+            return
+        if frames[0].startswith(topics.TASK_PREFIX):
+            for message in self._messages(frames[1:], codec.hints):
+                self._feed(told.NeighbourHinted(message))
+        else:
+            for message in self._messages(frames[1:], codec.notices):
+                self._feed(told.NoticeHeard(message))
+
+    def _hear_client(self, frames: list[bytes]) -> None:
+        try:
+            bodies = envelope.unwrap(frames[1:])
+            for body in bodies:
+                message = codec.local_hears.decode(body)
+                if isinstance(message, Ask):
+                    self._answer(frames[0])
+                else:
+                    self._feed(told.ClientSaid(frames[0], message))
+        except envelope.Stranger:
+            self._note("message.refused", {"code": "stranger"})
+        except ProtocolError as error:
+            self._to_clients.setdefault(frames[0], []).append(
+                codec.encode(Error(code=error.reason, text=str(error)[:200]))
+            )
+            self._flush()
+
+    def _answer(self, client: bytes) -> None:
+        """Say who we are."""
+        alone = not self._settings.brokers
+        answer = Answer(
+            pid=os.getpid(),
+            software=f"dfmq {__version__}",
+            brokers=list(self._settings.brokers),
+            alone=alone,
+            broker_seen=self.machine.is_welcomed,
+        )
+        self._to_clients.setdefault(client, []).append(codec.encode(answer))
+        self._flush()
+
+    def _take_chunk(self, frames: list[zmq.Frame]) -> None:
+        try:
+            if len(frames) != 2:
+                raise ProtocolError("a chunk has a header and a payload")
+            lease, piece, chunk = codec.decode_chunk_header(frames[0].buffer)
+        except ProtocolError as error:
+            self._note("message.refused", {"code": error.reason})
+            return
+        payload = frames[1]
+        length = len(payload.buffer)
+        self._driver.feed(
+            told.ChunkArrived(LeaseId(lease), piece, chunk, length, self._digest(payload.buffer), payload)
+        )
+
+    def _sample(self) -> None:
+        self._sampling = self._loop.call_later(SAMPLE_SECONDS, self._sample)
+        self._feed(told.HostSampled(self._probe.sample()))
+
+    # ── doing ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _hands(self) -> dict[type, Callable[[Any], None]]:
+        store, fetches = self._store, self._fetches
+        return {
+            do.Record: lambda e: self._note(e.name, e.fields),
+            do.Publish: self._publish,
+            do.TellBroker: lambda e: self._to_broker.append(codec.encode(e.message)),
+            do.NextBroker: self._next_broker,
+            do.AskParent: self._ask_parent,
+            do.TellChild: lambda e: self._to_children.setdefault(e.child, []).append(codec.encode(e.message)),
+            do.SendChunk: self._send_chunk,
+            do.ForgetInbox: lambda e: self._pipelines.forget(e.inbox),
+            do.TellClient: lambda e: self._to_clients.setdefault(e.client, []).append(codec.encode(e.message)),
+            do.Listen: self._listen,
+            do.LoadTask: lambda e: store.load(e.task),
+            do.OpenStore: lambda e: store.open(e.task, e.content, e.request, e.etag, e.last_modified),
+            do.StoreChunk: lambda e: store.write(e.task, e.generation, e.piece, e.chunk, e.offset, e.digest, e.payload),
+            do.SealStore: lambda e: store.seal(e.task, e.generation, e.length),
+            do.FinishStore: lambda e: store.finish(e.task, e.generation),
+            do.ProveContent: lambda e: store.prove(e.task, e.generation, e.algorithm),
+            do.PinTask: lambda e: store.pin(e.task, e.pinned),
+            do.DropTask: lambda e: store.drop(e.task),
+            do.AskSource: fetches.ask,
+            do.ReadSource: fetches.read,
+            do.DropSource: fetches.drop,
+        }
+
+    def _publish(self, effect: do.Publish) -> None:
+        self._hints.send_multipart([effect.topic, *envelope.wrap([codec.encode(effect.message)])], zmq.NOBLOCK)
+
+    def _next_broker(self, _: do.NextBroker) -> None:
+        self._to_broker.clear()
+        self._control.close()
+        self._broker_turn += 1
+        self._control = self._connect_broker()
+
+    def _ask_parent(self, effect: do.AskParent) -> None:
+        self._to_parents.setdefault(effect.endpoint, []).append(codec.encode(effect.message))
+
+    def _send_chunk(self, effect: do.SendChunk) -> None:
+        payload = effect.payload
+        if type(payload) is do.StoredSpan:
+            try:
+                payload = self._store.span(payload.task, payload.generation, payload.offset, payload.length)
+            except StoreError:
+                # The store has told StoreDamaged by itself; this chunk is just not sent.
+                self._loop.call_soon(self._feed, told.ChunkUnsent(effect.lease))
+                return
+        header = codec.encode_chunk_header(effect.lease, effect.piece, effect.chunk)
+        if not self._pipelines.send(effect.inbox, header, payload):
+            self._loop.call_soon(self._feed, told.ChunkUnsent(effect.lease))
+
+    def _listen(self, effect: do.Listen) -> None:
+        """Hear exactly these neighbours on the task: connect to new ones, leave those no task needs any more."""
+        socket, before = self._listener.socket, self._hints_heard.pop(effect.task, [])
+        if effect.endpoints:
+            self._hints_heard[effect.task] = effect.endpoints
+            if not before:
+                socket.setsockopt(zmq.SUBSCRIBE, topics.of_task(effect.task))
+        elif before:
+            socket.setsockopt(zmq.UNSUBSCRIBE, topics.of_task(effect.task))
+        needed = {endpoint for endpoints in self._hints_heard.values() for endpoint in endpoints}
+        others = {e for task, endpoints in self._hints_heard.items() if task != effect.task for e in endpoints}
+        for endpoint in set(effect.endpoints) - set(before) - others:
+            sockets.connect(socket, endpoint)
+        for endpoint in set(before) - needed:
+            socket.disconnect(endpoint)
+        self._listener.look()
+
+    def _flush(self) -> None:
+        """The turn's end: what was batched goes out."""
+        if self._to_broker:
+            bodies, self._to_broker = self._to_broker, []
+            for first in range(0, len(bodies), envelope.MOST_BODIES):
+                frames = envelope.wrap(bodies[first : first + envelope.MOST_BODIES])
+                try:
+                    self._control.socket.send_multipart(frames, zmq.NOBLOCK)
+                except zmq.Again:
+                    log.warning("the broker takes nothing more; %d messages dropped", len(bodies) - first)
+                    break
+            self._control.look()
+        if self._to_parents:
+            asked, self._to_parents = self._to_parents, {}
+            for endpoint, bodies in asked.items():
+                self._parents.send(endpoint, envelope.wrap(bodies))
+        if self._to_children:
+            said, self._to_children = self._to_children, {}
+            self._route(self._exchange, said, lambda child: None)
+        if self._to_clients and self._local is not None:
+            told_them, self._to_clients = self._to_clients, {}
+            self._route(self._local, told_them, lambda client: self._feed(told.ClientLost(client)))
+
+    def _route(self, drain: Drain, outgoing: dict[bytes, list[bytes]], lost: Callable[[bytes], None]) -> None:
+        for receiver, bodies in outgoing.items():
+            try:
+                drain.socket.send_multipart([receiver, *envelope.wrap(bodies)], zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                    raise
+                lost(receiver)
+        drain.look()

@@ -1,0 +1,245 @@
+"""One process: its loop, signals, home, journal and metrics, and the nodes that live in it together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dfmq.edges import metrics
+from dfmq.edges.bus import sockets
+from dfmq.edges.bus.local import local_endpoint
+from dfmq.edges.journal import Journal
+from dfmq.edges.store.lock import HomeLock
+from dfmq.errors import InvariantViolated, SettingsError
+from dfmq.model.ids import HostId
+from dfmq.model.settings import BrokerSettings, PeerSettings
+from dfmq.nodes.broker import INPROC, BrokerNode
+from dfmq.nodes.peer import PeerNode
+
+log = logging.getLogger(__name__)
+
+Ready = Callable[[dict[str, Any]], None]
+
+
+def run_peer(settings: PeerSettings, ready: Ready) -> int:
+    """One peer, until a signal or its idle exit; with no broker configured, a broker of its own in the same process."""
+
+    async def inhabit(house: _House) -> dict[str, Any]:
+        alone = not settings.brokers
+        advertise = settings.advertise or _own_address(settings.listen, settings.brokers)
+        if alone:
+            own = BrokerSettings(home=settings.home, store=settings.store, source=settings.source)
+            house.add_broker(own, listens=False, advertise=advertise)
+        local = local_endpoint(house.home)
+        peer = house.add_peer(
+            settings, (INPROC,) if alone else settings.brokers, advertise=advertise, local=local, is_seed=alone
+        )
+        if settings.idle_exit:
+            house.exit_when_idle(peer, settings.idle_exit)
+        return {"exchange": peer.exchange, "local": local, "alone": alone}
+
+    return _run(settings.home, "peer", inhabit, ready)
+
+
+def run_broker(settings: BrokerSettings, ready: Ready) -> int:
+    """One broker and its embedded seed, until a signal."""
+
+    async def inhabit(house: _House) -> dict[str, Any]:
+        advertise = settings.advertise or _own_address(settings.listen, ())
+        broker = house.add_broker(settings, listens=True, advertise=advertise)
+        listen_host = settings.listen.removeprefix("tcp://").rpartition(":")[0]
+        seed = PeerSettings(
+            home=settings.home,
+            brokers=(INPROC,),
+            listen=f"tcp://{listen_host}:0",
+            advertise=advertise,
+            up_limit=settings.seed_up_limit,
+            slots=settings.seed_slots,
+            store=settings.store,
+            source=settings.source,
+        )
+        peer = house.add_peer(seed, (INPROC,), advertise=advertise, local="", is_seed=True)
+        api = await house.serve_api(settings.api, broker) if settings.api else ""
+        return {"control": broker.endpoint, "notices": broker.notices, "exchange": peer.exchange, "api": api}
+
+    return _run(settings.home, "broker", inhabit, ready)
+
+
+def _run(home: str, node: str, inhabit: Callable[[_House], Awaitable[dict[str, Any]]], ready: Ready) -> int:
+    lock = HomeLock(Path(home))
+    lock.acquire()
+    try:
+        return asyncio.run(_live(Path(home), node, inhabit, ready))
+    finally:
+        lock.release()
+
+
+async def _live(home: Path, node: str, inhabit: Callable[[_House], Awaitable[dict[str, Any]]], ready: Ready) -> int:
+    loop = asyncio.get_running_loop()
+    house = _House(home, node, loop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, house.leave)
+    try:
+        ready(await inhabit(house))
+        failure = await house.end
+    finally:
+        await house.close()
+    if failure is not None:
+        raise InvariantViolated(f"{type(failure).__name__}: {failure}") from failure
+    return 0
+
+
+class _House:
+    """The nodes of one process and what they share. `end` is done when the process should go."""
+
+    def __init__(self, home: Path, node: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.home = home
+        self.end: asyncio.Future[BaseException | None] = loop.create_future()
+        self._loop = loop
+        self._context = sockets.new_context()
+        self._journal = Journal(home / "journal.jsonl", node)
+        self._metrics = metrics.Metrics(node)
+        self._peer: PeerNode | None = None
+        self._broker: BrokerNode | None = None
+        self._api: Any = None
+        self._idle: asyncio.TimerHandle | None = None
+
+    def leave(self) -> None:
+        """Go in order."""
+        if not self.end.done():
+            self.end.set_result(None)
+
+    def failed(self, error: BaseException) -> None:
+        """A bug: go, and say so."""
+        if not self.end.done():
+            self.end.set_result(error)
+
+    def note(self, name: str, fields: dict[str, Any]) -> None:
+        """A record of any of our machines."""
+        self._journal.write(name, fields)
+        self._metrics.see(name, fields)
+
+    def add_broker(self, settings: BrokerSettings, *, listens: bool, advertise: str) -> BrokerNode:
+        self._broker = BrokerNode(
+            settings,
+            self._context,
+            self._loop,
+            listens=listens,
+            advertise=advertise,
+            note=self.note,
+            failed=self.failed,
+        )
+        return self._broker
+
+    def add_peer(
+        self, settings: PeerSettings, brokers: tuple[str, ...], *, advertise: str, local: str, is_seed: bool
+    ) -> PeerNode:
+        self._peer = PeerNode(
+            settings,
+            _host_id(self.home),
+            self._context,
+            self._loop,
+            broker_endpoints=brokers,
+            advertise=advertise,
+            local=local,
+            is_seed=is_seed,
+            note=self.note,
+            failed=self.failed,
+        )
+        return self._peer
+
+    async def serve_api(self, address: str, broker: BrokerNode) -> str:
+        """The HTTP API; its library is only loaded here."""
+        from dfmq.edges.api import HttpApi
+
+        self._api = HttpApi(address, _Views(broker, self._metrics))
+        return str(await self._api.start())
+
+    def exit_when_idle(self, peer: PeerNode, seconds: float) -> None:
+        """Look when the peer could have been idle for long enough, and go if it was."""
+        now = self._loop.time()
+        since = peer.machine.is_idle_since(now)
+        if since is not None and now - since >= seconds:
+            self.leave()
+            return
+        wait = seconds if since is None else since + seconds - now
+        self._idle = self._loop.call_later(wait, self.exit_when_idle, peer, seconds)
+
+    async def close(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._api is not None:
+            await self._api.close()
+        if self._peer is not None:
+            await self._peer.close()
+        if self._broker is not None:
+            self._broker.close()
+        self._context.term()
+        self._journal.close()
+
+
+class _Views:
+    """What the HTTP API may see."""
+
+    def __init__(self, broker: BrokerNode, counted: metrics.Metrics) -> None:
+        self._broker = broker
+        self._metrics = counted
+
+    def healthy(self) -> bool:
+        return True
+
+    def tasks(self) -> list[dict[str, Any]]:
+        return self._broker.machine.tasks()
+
+    def peers(self) -> list[dict[str, Any]]:
+        return self._broker.machine.peers()
+
+    def metrics(self) -> bytes:
+        self._metrics.set_gauges(self._broker.machine.counts())
+        return self._metrics.render()
+
+
+def _host_id(home: Path) -> HostId:
+    """Kept in the home: the broker remembers a host's health over restarts of its peer."""
+    path = home / "host.id"
+    if path.exists():
+        held = path.read_bytes()
+        if len(held) == 16:
+            return HostId(held)
+    made = secrets.token_bytes(16)
+    path.write_bytes(made)
+    return HostId(made)
+
+
+def _own_address(listen: str, brokers: tuple[str, ...]) -> str:
+    """The address others reach us at: the one we listen at if it is one, else that of the way to the broker."""
+    listen_host = urlsplit(listen).hostname or ""
+    if listen_host not in ("", "0.0.0.0", "*", "::"):
+        return listen_host
+    for broker in brokers:
+        parts = urlsplit(broker)
+        if parts.scheme == "tcp" and parts.hostname and parts.port:
+            found = _way_to(parts.hostname, parts.port)
+            if found:
+                return found
+            raise SettingsError(f"broker {broker}: the host name cannot be resolved or reached from here; check it")
+    return _way_to("192.0.2.1", 9) or "127.0.0.1"
+
+
+def _way_to(host: str, port: int) -> str:
+    """The local address of the route to a host; "" none. No packet is sent."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(address)
+            own = str(probe.getsockname()[0])
+    except OSError:
+        return ""
+    return f"[{own}]" if ":" in own else own

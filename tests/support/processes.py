@@ -1,0 +1,222 @@
+"""Real nodes for system tests: start, kill, freeze, resume, wait for a record of their journals. Loopback only.
+
+    with House(tmp_path) as house:
+        broker = house.broker()
+        peer = house.peer("a", broker)
+        got = house.get(peer, source.url("/x"), output)            # runs dfmq-get to its end
+        running = house.start_get(peer, source.url("/x"), output)  # does not wait
+        peer.wait_for("piece.held", count=3)                       # a record of its journal, with a deadline
+        peer.kill(); peer.freeze(); peer.resume()
+
+Everything started is stopped at the end, and a process that died of a bug (exit status 70, or a traceback on its
+standard error) fails the test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+#: the most a test waits for anything; a loaded machine of 2 cores needs some of it
+PATIENCE = 30.0
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The tests' environment for a node: no setting of the user's own, the checkout importable."""
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("DFMQ_")}
+    return {**plain, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **more}
+
+
+def until(what: str, found: Callable[[], Any], patience: float = PATIENCE) -> Any:
+    """Wait until `found()` gives something true, and give that; AssertionError names what was waited for."""
+    deadline = time.monotonic() + patience
+    while not (thing := found()):
+        assert time.monotonic() < deadline, f"not within {patience:g} s: {what}"
+        time.sleep(0.02)
+    return thing
+
+
+@dataclass
+class Got:
+    """What a dfmq-get left."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The objects of --json."""
+        return [json.loads(line) for line in self.out.splitlines() if line.startswith("{")]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The final object: done or failed."""
+        return self.events[-1]
+
+
+@dataclass
+class Node:
+    """A started broker or peer."""
+
+    name: str
+    home: Path
+    popen: subprocess.Popen[str]
+    said: dict[str, Any]
+    log: Path
+
+    @property
+    def control(self) -> str:
+        return str(self.said["control"])
+
+    def records(self, name: str = "") -> list[dict[str, Any]]:
+        """The journal's records so far, of one name or all. A line being written is not there yet."""
+        path = self.home / "journal.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text().split("\n")[:-1]
+        return [record for record in map(json.loads, lines) if not name or record["record"] == name]
+
+    def wait_for(self, name: str, count: int = 1, patience: float = PATIENCE, **fields: Any) -> list[dict[str, Any]]:
+        """Records of a name, with these fields, when there are `count` of them."""
+
+        def found() -> list[dict[str, Any]]:
+            matching = [r for r in self.records(name) if all(r.get(key) == value for key, value in fields.items())]
+            return matching if len(matching) >= count else []
+
+        return list(until(f"{count} {name} {fields} of {self.name}", found, patience))
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.popen.kill()
+        self.popen.wait()
+
+    def freeze(self) -> None:
+        self.popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.popen.send_signal(signal.SIGCONT)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(PATIENCE)
+
+
+@dataclass
+class House:
+    """A folder with nodes in it."""
+
+    folder: Path
+    nodes: list[Node] = field(default_factory=list)
+    gets: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def broker(self, name: str = "broker", *flags: str, listen: str = "tcp://127.0.0.1:0", **env: str) -> Node:
+        home = self.folder / name
+        words = ["--listen", listen, "--publish", "tcp://127.0.0.1:0", *flags]
+        return self._start(name, home, ["-m", "dfmq.cli.broker", "--home", str(home), *words], env)
+
+    def peer(self, name: str, broker: Node | str | None, *flags: str, **env: str) -> Node:
+        """`broker` None: the peer runs one of its own."""
+        home = self.folder / name
+        words = ["--listen", "tcp://127.0.0.1:0", *flags]
+        if broker is not None:
+            words += ["--broker", broker if isinstance(broker, str) else broker.control]
+        return self._start(name, home, ["-m", "dfmq.cli.peer", "--home", str(home), *words], env)
+
+    def _start(self, name: str, home: Path, words: list[str], env: dict[str, str]) -> Node:
+        log = self.folder / f"{name}.err"
+        with log.open("a") as errors:
+            popen = subprocess.Popen(
+                [sys.executable, *words, "--json"],
+                stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True, env=environment(**env),
+            )  # fmt: skip
+        assert popen.stdout is not None
+        line = popen.stdout.readline()
+        popen.stdout.close()
+        assert line.startswith("{"), f"{name} did not get ready: {log.read_text()}"
+        node = Node(name, home, popen, json.loads(line), log)
+        self.nodes.append(node)
+        return node
+
+    def start_get(self, peer: Node | Path, *words: str | Path, **env: str) -> subprocess.Popen[str]:
+        """dfmq-get through a peer's home, with --json; not waited for."""
+        home = peer if isinstance(peer, Path) else peer.home
+        command = [sys.executable, "-m", "dfmq.cli.get", "--json", "--home", str(home), *map(str, words)]
+        popen = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True, env=environment(**env),
+        )  # fmt: skip
+        self.gets.append(popen)
+        return popen
+
+    def get(self, peer: Node | Path, *words: str | Path, typed: str = "", **env: str) -> Got:
+        """Run dfmq-get to its end; `typed` is its standard input."""
+        return finish(self.start_get(peer, *words, **env), typed)
+
+    def get_together(self, wanted: Sequence[tuple[Node | Path, Sequence[str | Path]]]) -> list[Got]:
+        """Start several at once, wait for all."""
+        running = [self.start_get(peer, *words) for peer, words in wanted]
+        return [finish(popen) for popen in running]
+
+    def __enter__(self) -> House:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        for popen in self.gets:
+            if popen.poll() is None:
+                popen.kill()
+            popen.communicate()
+        for node in self.nodes:
+            if node.popen.poll() is None:
+                node.resume()
+                node.popen.send_signal(signal.SIGTERM)
+        for node in self.nodes:
+            try:
+                node.popen.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                node.popen.kill()
+                node.popen.wait()
+                if kind is None:
+                    raise AssertionError(f"{node.name} did not end on SIGTERM") from None
+        stop_started_peers(self.folder)
+        if kind is None:
+            for node in self.nodes:
+                text = node.log.read_text()
+                assert "Traceback" not in text and node.popen.returncode != 70, f"{node.name}: {text[-3000:]}"
+
+
+def finish(popen: subprocess.Popen[str], typed: str = "") -> Got:
+    """Wait for a dfmq-get."""
+    out, err = popen.communicate(typed, timeout=2 * PATIENCE)
+    return Got(popen.returncode, out, err)
+
+
+def stop_started_peers(folder: Path) -> None:
+    """Peers that dfmq-get started below this folder: known by the pid in their home's lock, and by their command."""
+    for pid in _started_below(folder):
+        os.kill(pid, signal.SIGTERM)
+    until("peers that dfmq-get started end", lambda: not list(_started_below(folder)))
+
+
+def _started_below(folder: Path) -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if b"dfmq.cli.peer" in command and state != "Z" and any(w.startswith(bytes(folder)) for w in command):
+            yield int(entry.name)
