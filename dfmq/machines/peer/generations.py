@@ -3,48 +3,90 @@
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Callable
 
 from dfmq.machines.events import SourceAnswered
 from dfmq.machines.peer.holding import Holding
+from dfmq.machines.peer.reading import Reading
 from dfmq.model.ids import GENERATION_BYTES, Generation, TaskId
 from dfmq.model.pieces import PieceMap
-from dfmq.model.task import Request
+from dfmq.model.settings import SourceSettings
+from dfmq.model.task import Content
+
+#: Content that nothing names is new whenever it is asked for again: that is not to be done all the time.
+NAMELESS_SECONDS = 60.0
 
 
-def derive(task: TaskId, answer: SourceAnswered, cut: PieceMap, algorithm: str) -> Generation:
-    """The name every reader gives to this version of the content: whoever reads it again, finds it again.
-
-    The cut and the algorithm of the proofs are in it, for pieces of another cut are not the same pieces.
-    """
-    words = (answer.etag, answer.last_modified, answer.length, cut.piece_length, cut.chunk_length, algorithm)
-    text = task + "\n".join(map(str, words)).encode()
-    return Generation(hashlib.blake2b(text, digest_size=GENERATION_BYTES, person=b"dfmq.generation").digest())
+def is_named(answer: SourceAnswered) -> bool:
+    """Whether the source names this version of the content."""
+    return bool(answer.etag or answer.last_modified)
 
 
-def has_name(request: Request, answer: SourceAnswered) -> bool:
-    """Whether the answer can be told from others: by a validator, or because the user named the content's digest."""
-    return bool(request.digest or answer.etag or answer.last_modified)
+class Generations:
+    """The rules by which answers are taken for the same content, or for another."""
+
+    def __init__(
+        self, settings: SourceSettings, algorithm: str, rng: random.Random, cut: Callable[[int | None], PieceMap]
+    ) -> None:
+        self._revalidate_seconds = settings.revalidate_seconds
+        self._algorithm = algorithm
+        self._rng = rng
+        self._cut = cut
+
+    def content(self, task: TaskId, answer: SourceAnswered) -> Content:
+        """The content of an answer, under the name every reader gives to this version: whoever reads it again finds it
+        again. The cut and the algorithm of the proofs are in the name, for other pieces are not the same pieces."""
+        cut = self._cut(answer.length)
+        words = (answer.etag, answer.last_modified, answer.length, cut.piece_length, cut.chunk_length, self._algorithm)
+        text = task + "\n".join(map(str, words)).encode()
+        name = hashlib.blake2b(text, digest_size=GENERATION_BYTES, person=b"dfmq.generation").digest()
+        return Content(Generation(name), cut, self._algorithm)
+
+    def begin(self, reading: Reading, answer: SourceAnswered) -> Holding:
+        """The holding of a generation that was not here before."""
+        content = self.content(reading.task, answer)
+        if reading.is_doubtful or not (reading.request.digest or is_named(answer)):
+            content = Content(Generation(self._rng.randbytes(GENERATION_BYTES)), content.cut, content.algorithm)
+        holding = Holding(reading.task, content, reading.request)
+        holding.etag, holding.last_modified = answer.etag, answer.last_modified
+        return holding
+
+    def is_same(self, reading: Reading, holding: Holding | None, answer: SourceAnswered) -> bool:
+        """Whether the answer is of the generation we hold; holding nothing: of the one the broker wants checked."""
+        request = reading.request
+        if holding is None:
+            named = bool(request.digest) or is_named(answer)
+            return named and self.content(reading.task, answer).generation == reading.checked
+        length = holding.cut.length
+        fits = length is None or answer.length is None or answer.length == length
+        if request.digest:
+            # A digest pins the content: a mirror with other validators gives the same, which is proven at the end.
+            return fits
+        if answer.kind == "unchanged":
+            return True
+        if answer.kind == "partial":
+            return fits and _agrees(holding, answer)
+        return is_named(answer) and holding.content.generation == self.content(holding.task, answer).generation
+
+    def goes_on(self, holding: Holding | None, answer: SourceAnswered) -> bool:
+        """Nothing names the version, but it is being read here and the answer is as long: it is taken for the same
+        until its bytes say otherwise."""
+        if holding is None or holding.etag or holding.last_modified or is_named(answer):
+            return False
+        return answer.kind == "full" and answer.length == holding.cut.length
+
+    def fresh_seconds(self, answer: SourceAnswered) -> float:
+        """How long the answer may be used without asking again."""
+        if answer.fresh_seconds is not None:
+            return min(answer.fresh_seconds, 1e9)
+        return self._revalidate_seconds if is_named(answer) else max(self._revalidate_seconds, NAMELESS_SECONDS)
 
 
-def is_of(holding: Holding, request: Request, answer: SourceAnswered, cut: PieceMap) -> bool:
-    """Whether the answer is of the generation we hold (`cut`: the house's own of the answer's length).
-
-    A digest in the request pins the content: mirrors with other validators give the same, which is proven at the end.
-    """
-    length = holding.cut.length
-    fits = length is None or answer.length is None or answer.length == length
-    if answer.kind == "unchanged":
-        return True
-    if request.digest:
-        return fits
-    if answer.kind == "partial":
-        # The question was conditional. What a 206 leaves out has not changed (RFC 9110, section 15.3.7).
-        return (
-            fits
-            and bool(holding.etag or holding.last_modified)
-            and answer.etag.removeprefix("W/") in ("", holding.etag.removeprefix("W/"))
-            and answer.last_modified in ("", holding.last_modified)
-        )
-    if not (answer.etag or answer.last_modified):
+def _agrees(holding: Holding, answer: SourceAnswered) -> bool:
+    """The question was conditional: what a 206 leaves out has not changed (RFC 9110, section 15.3.7). A server may call
+    its ETag weak at one time and strong at another."""
+    if not (holding.etag or holding.last_modified):
         return False
-    return holding.content.generation == derive(holding.task, answer, cut, holding.content.algorithm)
+    same_etag = answer.etag.removeprefix("W/") in ("", holding.etag.removeprefix("W/"))
+    return same_etag and answer.last_modified in ("", holding.last_modified)

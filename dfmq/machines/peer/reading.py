@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from dfmq.errors import InvariantViolated
-from dfmq.machines.effects import StoreChunk
+from dfmq.machines.effects import AskSource, StoreChunk
 from dfmq.machines.events import SourceChunk
 from dfmq.machines.peer.assembly import DIGEST_BYTES
 from dfmq.machines.peer.holding import Holding
@@ -79,7 +79,7 @@ class Reading:
         """Fill this holding from now on."""
         if self.holding is not holding:
             self.holding = holding
-            self.is_opened = False
+            self.is_settled = self.is_opened = False
             self.touched = 0
             self.digests.clear()
         self.pending = None
@@ -117,15 +117,60 @@ class Reading:
             return 0
         return next(c for c in range(assembly.count) if not assembly.proven >> c & 1 or c not in assembly.proofs)
 
-    def gap(self, at: int) -> int:
-        """Bytes after `at`, a piece's first byte, that are not needed; -1: nothing is needed any more."""
+    def question(self, number: PermitId, holding: Holding | None) -> AskSource:
+        """What to ask: for what is missing of this holding; when nothing is, whether it is still the same. Without
+        anything that names the version, there is no asking for a part of it."""
+        request = self.request
+        if holding is None or self.from_zero:
+            return AskSource(number, request, 0, "", "", False)
+        etag, last_modified = holding.etag, holding.last_modified
+        is_named = bool(etag or last_modified)
+        if not self.only_asks:
+            self.begin(holding)
+            offset = self.first_byte()
+            if offset is not None and request.digest:
+                return AskSource(number, request, offset, "", "", False)
+            if offset is not None and is_named and offset:
+                return AskSource(number, request, offset, etag, last_modified, False)
+            if offset is not None:
+                return AskSource(number, request, 0, "", "", False)
+        return AskSource(number, request, 0, etag, last_modified, is_named)
+
+    def first_byte(self) -> int | None:
+        """Where the body is to be read from; None: nothing of it is needed. What is compared is read from its start."""
+        if self.compares:
+            return 0
+        position = self.position()
+        return self._the_holding().cut.chunk_span(*position)[0] if position is not None else None
+
+    def gap_after(self, event: SourceChunk) -> int:
+        """Bytes after this chunk that are not needed; -1: nothing is needed any more, though the body goes on. Looked
+        for where a piece ends."""
         holding = self._the_holding()
         cut = holding.cut
+        at = cut.chunk_span(event.piece, event.chunk)[0] + event.length
+        if at % cut.piece_length or cut.length is None or at >= cut.length or self.compares:
+            return 0
         piece = at // cut.piece_length
         if not holding.held >> piece & 1 and piece not in holding.assemblies:
             return 0
         position = self.position()
         return max(0, cut.chunk_span(*position)[0] - at) if position is not None else -1
+
+    def can_end_at(self, length: int) -> bool:
+        """Whether a growing content of which we have this much can have ended there."""
+        holding, last = self._the_holding(), self.pending
+        if last is None:
+            return length == holding.held.bit_length() * holding.cut.piece_length and not holding.assemblies
+        begun = max(holding.held.bit_length() - 1, *holding.assemblies, last.piece)
+        return begun == last.piece and length == holding.cut.chunk_span(last.piece, last.chunk)[0] + last.length
+
+    def forget(self) -> None:
+        """Begin anew, with the same permits: nobody was told anything."""
+        self.holding = self.pending = None
+        self.is_settled = self.is_opened = self.from_zero = self.is_doubtful = False
+        for permit in self.permits:
+            self.permits[permit] = None
 
     # ── what comes ────────────────────────────────────────────────────────────────────────────────────────────
 

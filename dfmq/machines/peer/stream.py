@@ -100,11 +100,11 @@ class Stream:
         self.sent_bytes += size
         self.used_at = now
 
-    def recut(self) -> None:
-        """The content has got its end: the piece may be shorter than it was."""
+    def look_again(self) -> None:
+        """The content may have got its end, and the piece be shorter than it was; see what is here."""
         self.count = self.holding.cut.chunks_in(self.piece)
         self.wanted &= bitfield.full(self.count)
-        self.ready &= self.wanted
+        self.ready = self.wanted & self.available()
 
     def check(self) -> None:
         """See the class's law."""

@@ -153,13 +153,15 @@ class Upload:
             if stream.holding is not holding:
                 effects += self._end(stream, now, "not_held")
                 continue
-            stream.recut()
+            stream.look_again()
             if not stream.wanted:
                 effects += self._end(stream, now)
             elif stream.has_turn and not stream.can_send:
                 stream.has_turn = False
                 self._row.remove(stream)
-        return effects
+            else:
+                self._line_up(stream)
+        return effects + self._pump(now)
 
     def pressure(self, level: Pressure) -> None:
         """The host is so pressed: fewer streams at once are begun, and a full host also sends slower."""
