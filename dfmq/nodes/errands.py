@@ -14,7 +14,7 @@ import msgspec
 
 from dfmq.errors import DfmqError, TimedOut, from_code
 from dfmq.model.task import Request
-from dfmq.nodes.get import Heard, HostPeer, PeerLost
+from dfmq.nodes.get import Heard, HostPeer, PeerDied
 from dfmq.wire.messages import Done, Progress, Sorry
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Errands:
             while self._fill(queue) or self._placing:
                 try:
                     self._step()
-                except PeerLost as lost:
+                except PeerDied as lost:
                     self._begin_again(lost)
         finally:
             self._close()
@@ -141,7 +141,7 @@ class Errands:
         get = self._peer.get(way.errand.request, limit=self._limit, no_source=self._no_source)
         self._fetching[get] = way
 
-    def _begin_again(self, lost: PeerLost) -> None:
+    def _begin_again(self, lost: PeerDied) -> None:
         """The peer died: its successor finds in the store what was fetched, and goes on from there."""
         if self._began_again:
             raise lost

@@ -34,6 +34,10 @@ class PeerLost(TransferError):
     """The host's peer ended or no longer answers."""
 
 
+class PeerDied(PeerLost):
+    """Its end of the connection is gone: another can be started in its place, which one that only hangs prevents."""
+
+
 class HostPeer:
     """One connection to the peer of a home. Several gets go over it at once, told apart by their number.
 
@@ -151,8 +155,8 @@ class HostPeer:
     def hear(self, timeout: float | None) -> list[Heard]:
         """What the peer has said, at the latest after `timeout` seconds (None: no end); [] when nothing came.
 
-        Raises PeerLost when its end of the connection is gone or it stays silent with gets open; ProtocolError or
-        TransferError when it speaks another protocol or did not understand us.
+        Raises PeerDied when its end of the connection is gone, PeerLost when it stays silent with gets open,
+        ProtocolError or TransferError when it speaks another protocol or did not understand us.
         """
         wait = timeout
         if self._open:
@@ -199,7 +203,7 @@ class HostPeer:
 
         while self._monitor is not None and self._monitor.poll(0):
             if self._next_monitor_event() in (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED):
-                raise PeerLost("the peer of this host died; run the command again, it resumes")
+                raise PeerDied("the peer of this host died; run the command again, it resumes")
 
     def _mind_the_silence(self) -> None:
         if time.monotonic() < self._heard_at + SILENCE_SECONDS * (self._silences + 1):

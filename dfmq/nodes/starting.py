@@ -106,21 +106,22 @@ def _start(home: Path, brokers: tuple[str, ...], config: Path | None, idle_exit:
     finally:
         os.close(theirs)
     try:
-        said = _read_all(ready, START_SECONDS)
+        said, is_over = _read_all(ready, START_SECONDS)
     finally:
         os.close(ready)
     word, _, rest = said.decode(errors="replace").strip().partition(" ")
     if word == "ready":
         return
+    if not is_over:
+        raise TransferError(
+            f"the peer of {home} was started (process {process}) and is not ready after {START_SECONDS:g} s: see {log}"
+        )
+    _, status = os.waitpid(process, 0)
     if word == "error":
         code, _, text = rest.partition(" ")
-        os.waitpid(process, 0)
         raise from_code(code, f"{text}; see {log}" if code == InvariantViolated.code else text)
-    gone, status = os.waitpid(process, os.WNOHANG)
-    how = f"is not ready after {START_SECONDS:.0f} s (process {process})"
-    if gone:
-        how = f"ended with status {os.waitstatus_to_exitcode(status)}"
-    raise TransferError(f"the peer of {home} was started and {how}: see {log}")
+    ended = os.waitstatus_to_exitcode(status)
+    raise TransferError(f"the peer of {home} was started and ended with status {ended}: see {log}")
 
 
 def _command(home: Path, brokers: tuple[str, ...], config: Path | None, idle_exit: float, ready_fd: int) -> list[str]:
@@ -153,13 +154,13 @@ def _spawn(command: list[str], log: Path) -> int:
     )
 
 
-def _read_all(descriptor: int, seconds: float) -> bytes:
-    """What comes until the other end is closed, or until the time is over."""
+def _read_all(descriptor: int, seconds: float) -> tuple[bytes, bool]:
+    """What comes until the other end is closed, or until the time is over; and whether it was closed."""
     poll, said, deadline = select.poll(), b"", time.monotonic() + seconds
     poll.register(descriptor, select.POLLIN)
     while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
         data = os.read(descriptor, 4096)
         if not data:
-            break
+            return said, True
         said += data
-    return said
+    return said, False

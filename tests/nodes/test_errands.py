@@ -13,7 +13,7 @@ from dfmq.errors import DfmqError, DigestMismatch, NoSpace, TimedOut
 from dfmq.model.task import Request
 from dfmq.nodes import errands as errands_module
 from dfmq.nodes.errands import Errand, Errands, Placed
-from dfmq.nodes.get import HostPeer, PeerLost
+from dfmq.nodes.get import HostPeer, PeerDied
 from dfmq.wire.messages import Get, Message, Progress, Sorry
 
 
@@ -48,7 +48,7 @@ def connector(home: Path, connected: list[HostPeer] | None = None) -> Callable[[
         peer = HostPeer(home)
         if not peer.connect(5.0):
             peer.close()
-            raise PeerLost("no peer")
+            raise PeerDied("no peer")
         if connected is not None:
             connected.append(peer)
         return peer
@@ -178,7 +178,7 @@ def test_a_peer_that_dies_again_and_again_is_an_error(tmp_path: Path) -> None:
 
     told = Told()
     told.progressed = lambda errand, progress: peers[-1].die()  # type: ignore[method-assign]
-    with pytest.raises(PeerLost, match="it resumes"):
+    with pytest.raises(PeerDied, match="it resumes"):
         Errands(connect, copy, told).run([errand("one")])
     assert len(peers) == 2
 

@@ -11,7 +11,7 @@ from support.fake_peer import FakePeer, progress
 from dfmq.errors import ProtocolError
 from dfmq.model.task import Request
 from dfmq.nodes import get as get_module
-from dfmq.nodes.get import HostPeer, PeerLost
+from dfmq.nodes.get import HostPeer, PeerDied, PeerLost
 from dfmq.wire import envelope
 from dfmq.wire.messages import Done, Get, Message, Progress, Sorry
 
@@ -76,7 +76,7 @@ def test_a_peer_that_dies_is_noticed_at_once_and_not_before_its_last_words(clien
         client.get(ONE)
         assert isinstance(hear_until(client, Sorry)[0], Sorry)
         peer.die()
-        with pytest.raises(PeerLost, match="run the command again"):
+        with pytest.raises(PeerDied, match="run the command again"):
             client.hear(5.0)
 
 
@@ -97,15 +97,15 @@ def test_a_silent_peer_is_asked_and_then_given_up(
 def test_a_slow_but_living_peer_is_waited_for(
     client: HostPeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(get_module, "SILENCE_SECONDS", 0.02)
+    monkeypatch.setattr(get_module, "SILENCE_SECONDS", 0.1)
     with FakePeer(tmp_path, lambda _: []) as peer:
         client.connect(5.0)
         client.get(ONE)
-        # Each Answer to an Ask starts the silence anew, so this would end before the tenth if it did not.
-        for _ in range(10):
+        # Each Answer to an Ask starts the silence anew, so this would end before the sixth if it did not.
+        for _ in range(6):
             while not client.hear(None):
                 pass
-        assert peer.asks == 10
+        assert peer.asks >= 6
 
 
 def test_nothing_expected_nothing_missed(client: HostPeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

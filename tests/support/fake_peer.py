@@ -59,7 +59,7 @@ class FakePeer:
         self.die()
 
     def die(self) -> None:
-        """Be gone at once, whatever was promised. Twice does no harm."""
+        """Hear what was said already, and be gone, whatever was promised. Twice does no harm."""
         if not self._context.closed:
             self._orders.send(b"end")
             self._thread.join()
@@ -73,6 +73,8 @@ class FakePeer:
         while self._ends not in (ready := dict(poller.poll())):
             if self._router in ready:
                 self._hear(*self._router.recv_multipart())
+        while self._router.poll(50):  # the last words of clients that have gone
+            self._hear(*self._router.recv_multipart())
         self._router.close(linger=0)
         self._ends.close(linger=0)
 
@@ -80,6 +82,7 @@ class FakePeer:
         for body in envelope.unwrap(frames):
             answers = self._answers(codec.local_hears.decode(body))
             if answers and not self._silent:
+                # A client that is gone by now is not told; ROUTER drops it.
                 self._router.send_multipart([client, self._signature, *map(codec.encode, answers)])
 
     def _answers(self, message: Message) -> list[Message]:
