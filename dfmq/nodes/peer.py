@@ -184,6 +184,9 @@ class PeerNode:
             return [decoder.decode(body) for body in envelope.unwrap(frames)]
         except ProtocolError as error:
             self._note("message.refused", {"code": error.reason})
+            if isinstance(error, envelope.OtherVersion) and decoder is codec.peer_hears:
+                # Whatever the broker said: that we cannot read it is what the machine has to know.
+                return [Error(code=error.reason, text=str(error), version=frames[0][2])]
             return []
 
     def _hear_broker(self, frames: list[bytes]) -> None:

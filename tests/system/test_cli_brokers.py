@@ -1,0 +1,145 @@
+"""Real processes: a broker's address that is wrong, silent, or somebody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from support.processes import House, environment, stop_started_peers
+from support.sources import FaultySource
+
+from dfmq.wire import envelope
+from dfmq.wire.codec import encode
+from dfmq.wire.messages import Welcome
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with House(tmp_path) as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[FaultySource]:
+    with FaultySource() as source:
+        source.put("/x", b"content" * 1000)
+        yield source
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_an_address_of_the_wrong_form_is_answered_with_the_right_one(
+    house: House, source: FaultySource, tmp_path: Path
+) -> None:
+    got = house.get(tmp_path / "home", source.url("/x"), "-o", tmp_path / "x", "--broker", "broker.example.org:7400")
+    assert got.status == 2
+    assert "write tcp://broker.example.org:7400" in got.err
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_name_that_is_not_known_is_named(house: House, source: FaultySource, tmp_path: Path) -> None:
+    got = house.get(tmp_path / "home", source.url("/x"), "-o", tmp_path / "x", "--broker", "tcp://nobody.invalid:7400")
+    assert got.status in (2, 4)
+    assert "tcp://nobody.invalid:7400" in got.err
+    stop_started_peers(tmp_path)
+
+
+def assert_unreachable(house: House, source: FaultySource, tmp_path: Path, port: int, text: str) -> None:
+    broker = f"tcp://127.0.0.1:{port}"
+    output = tmp_path / "x"
+    output.write_text("before")
+    got = house.get(tmp_path / "home", source.url("/x"), "-o", output, "--broker", broker)
+    assert (got.status, got.last["code"]) == (4, "broker_unreachable"), got
+    assert broker in got.err and text in got.err
+    assert output.read_text() == "before"
+
+
+def test_nobody_listening_is_four_and_says_where(house: House, source: FaultySource, tmp_path: Path) -> None:
+    assert_unreachable(house, source, tmp_path, free_port(), "does dfmq-broker run there")
+
+
+@contextlib.contextmanager
+def a_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A plain TCP server that does this with each connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_something_else_listening_is_four(house: House, source: FaultySource, tmp_path: Path) -> None:
+    def http(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with a_server(http) as port:
+        assert_unreachable(house, source, tmp_path, port, "does dfmq-broker run there")
+
+
+def test_another_protocol_version_is_four_and_says_so(house: House, source: FaultySource, tmp_path: Path) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        over = threading.Event()
+
+        def answer() -> None:
+            while not over.is_set():
+                if router.poll(50):
+                    client, *_ = router.recv_multipart()
+                    other = envelope.MAGIC + bytes([envelope.PROTOCOL_VERSION + 1])
+                    router.send_multipart([client, other, encode(Welcome(epoch=1))])
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            assert_unreachable(house, source, tmp_path, port, "protocol version")
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_a_broker_that_comes_late_is_waited_for(house: House, source: FaultySource, tmp_path: Path) -> None:
+    listen = f"tcp://127.0.0.1:{free_port()}"
+    getting = house.start_get(tmp_path / "home", source.url("/x"), "-o", str(tmp_path / "x"), "--broker", listen)
+    house.broker(listen=listen)
+    assert getting.wait(30) == 0
+    assert (tmp_path / "x").read_bytes() == b"content" * 1000
+
+
+def test_a_port_that_is_taken_is_two_and_named(house: House, tmp_path: Path) -> None:
+    taken = house.broker().control
+    second = subprocess.run(
+        [sys.executable, "-m", "dfmq.cli.broker", "--home", str(tmp_path / "second"), "--listen", taken],
+        capture_output=True, text=True, env=environment(), timeout=30,
+    )  # fmt: skip
+    assert second.returncode == 2
+    assert second.stderr.startswith(f"dfmq-broker: cannot listen at {taken}: Address already in use")
+
+
+def test_another_broker_than_the_running_peers_is_two(house: House, source: FaultySource, tmp_path: Path) -> None:
+    peer = house.peer("peer", house.broker())
+    got = house.get(peer, source.url("/x"), "-o", tmp_path / "x", "--broker", "tcp://127.0.0.1:9")
+    assert got.status == 2
+    assert "not with tcp://127.0.0.1:9" in got.err
