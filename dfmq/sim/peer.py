@@ -1,0 +1,301 @@
+"""A peer's process in the simulator: its machine with hands for bus, store, source and clients."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from dfmq.machines import effects, events
+from dfmq.machines.peer.machine import PeerMachine
+from dfmq.model.ids import Generation, PeerId, TaskId
+from dfmq.model.settings import PeerSettings
+from dfmq.sim.process import Process
+from dfmq.sim.truth import Truth, content_hex, flaw
+from dfmq.wire import codec
+
+if TYPE_CHECKING:
+    from dfmq.sim.broker import BrokerProcess
+    from dfmq.sim.host import SimHost
+    from dfmq.sim.world import World
+
+StoreWish = (
+    effects.LoadTask
+    | effects.OpenStore
+    | effects.StoreChunk
+    | effects.SealStore
+    | effects.FinishStore
+    | effects.ProveContent
+    | effects.PinTask
+    | effects.DropTask
+)
+
+
+class PeerProcess(Process):
+    """One life of a peer on a host, or of the broker's embedded seed."""
+
+    def __init__(self, world: World, host: SimHost, *, is_seed: bool, port: int) -> None:
+        self.host = host
+        self.peer = PeerId(world.rng.randbytes(16))
+        plan = world.plan
+        machine = PeerMachine(
+            PeerSettings(home=f"/sim/{host.name}", brokers=("tcp://broker:7400",), slots=plan.slots, zone=host.zone),
+            self.peer,
+            host.id,
+            Random(world.rng.random()),
+            is_seed=is_seed,
+            seed_slots=world.seed_slots,
+            name=host.name,
+            cut=plan.cut,
+        )
+        super().__init__(world, host.card, host.name, machine)
+        self.peer_machine = machine
+        self.exchange = f"tcp://{host.name}:{port}"
+        self.inbox = f"tcp://{host.name}:{port + 1}"
+        self.hints = f"tcp://{host.name}:{port + 2}"
+        #: sends garbage for a tenth of its chunks
+        self.lies = False
+        #: the control DEALER is connected
+        self.is_connected = False
+        #: what waits for a broker that is down: a DEALER keeps it until it is connected again
+        self.held_bodies: list[list[bytes]] = []
+        self._saying: list[bytes] = []
+        self._wishes: list[StoreWish] = []
+        self._is_storing = False
+        self.hands.update(
+            {
+                effects.TellBroker: self._tell_broker,
+                effects.NextBroker: self._next_broker,
+                effects.AskParent: self._ask_parent,
+                effects.TellChild: self._tell_child,
+                effects.SendChunk: self._send_chunk,
+                effects.ForgetInbox: self._forget_inbox,
+                effects.TellClient: self._tell_client,
+                effects.Publish: self._publish,
+                effects.Listen: self._listen,
+                effects.AskSource: self._ask_source,
+                effects.ReadSource: self._read_source,
+                effects.DropSource: self._drop_source,
+            }
+        )
+        for wish in (
+            effects.LoadTask, effects.OpenStore, effects.StoreChunk, effects.SealStore, effects.FinishStore,
+            effects.ProveContent, effects.PinTask, effects.DropTask,
+        ):  # fmt: skip
+            self.hands[wish] = self._wish
+
+    def start(self) -> None:
+        """The sockets are bound: the machine's life begins."""
+        self.perform(self.peer_machine.bound(self.exchange, self.inbox, self.hints, self.world.agenda.now))
+
+    def kill(self) -> None:
+        """End it; its sockets and the source's connections close."""
+        super().kill()
+        self.world.network.silence(self.card)
+        self.world.source.close_all(self)
+
+    # ── the broker ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def end_turn(self) -> None:
+        """Say to the broker what the turn gathered, as one multipart message."""
+        if self._saying:
+            bodies, self._saying = self._saying, []
+            self.say_to_broker(bodies)
+
+    def say_to_broker(self, bodies: list[bytes]) -> None:
+        """One multipart message on the control DEALER."""
+        world = self.world
+        broker = world.broker
+        if broker is None or not self.is_connected:
+            self.held_bodies.append(bodies)
+            return
+        world.network.control(self.card, broker.card, sum(map(len, bodies)), self._reach_broker, broker, bodies)
+
+    def connect(self) -> None:
+        """The control DEALER has reached the broker (again): what it kept goes out."""
+        if not self.is_alive or self.world.broker is None or self.is_connected:
+            return
+        self.is_connected = True
+        held, self.held_bodies = self.held_bodies, []
+        for bodies in held:
+            self.say_to_broker(bodies)
+
+    def _reach_broker(self, broker: BrokerProcess, bodies: list[bytes]) -> None:
+        # What was under way when either end was killed is gone with its connection.
+        if broker is self.world.broker and self.is_alive:
+            broker.arrive(self.peer, bodies)
+
+    def arrive_from_broker(self, broker: BrokerProcess, bodies: list[bytes]) -> None:
+        """A multipart message came in on the control DEALER."""
+        if broker.is_alive:
+            for body in bodies:
+                self.hear(events.BrokerSaid(codec.peer_hears.decode(body)))
+
+    def _tell_broker(self, effect: effects.TellBroker) -> None:
+        self._saying.append(codec.encode(effect.message))
+
+    def _next_broker(self, _: effects.NextBroker) -> None:
+        # A new socket: what the old one kept is gone.
+        self.held_bodies.clear()
+        self._saying.clear()
+        self.is_connected = False
+        self.world.agenda.after(0.01, self.connect)
+
+    # ── the exchange ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ask_parent(self, effect: effects.AskParent) -> None:
+        parent = self.world.exchanges.get(effect.endpoint)
+        if parent is not None:
+            body = codec.encode(effect.message)
+            self.world.network.control(self.card, parent.card, len(body), parent.arrive_from_child, self, body)
+
+    def arrive_from_child(self, child: PeerProcess, body: bytes) -> None:
+        """A message came in on the exchange ROUTER."""
+        if child.is_alive:
+            self.hear(events.ChildSaid(child.peer, codec.parent_hears.decode(body)))
+
+    def _tell_child(self, effect: effects.TellChild) -> None:
+        child = self.world.peer_of(PeerId(effect.child))
+        if child is not None:
+            body = codec.encode(effect.message)
+            self.world.network.control(self.card, child.card, len(body), child.arrive_from_parent, self.exchange, body)
+
+    def arrive_from_parent(self, endpoint: str, body: bytes) -> None:
+        """A message came in on the DEALER to that parent."""
+        self.hear(events.ParentSaid(endpoint, codec.child_hears.decode(body)))
+
+    def _send_chunk(self, effect: effects.SendChunk) -> None:
+        world = self.world
+        truth = effect.payload
+        if isinstance(truth, effects.StoredSpan):
+            read = self.host.shelf.read(truth)
+            if read is None:
+                raise world.failure(f"{self.name} would send {truth}, which is not stored")
+            truth = read
+        child = world.inboxes.get(effect.inbox)
+        if child is None:
+            world.agenda.at(world.agenda.now, self.hear, events.ChunkUnsent(effect.lease))
+            return
+        if self.lies and world.rng.random() < 0.1:
+            truth = Truth("garbage", 0, truth.offset, truth.length)
+        header = codec.encode_chunk_header(effect.lease, effect.piece, effect.chunk)
+        if self.host.is_seed:
+            world.seed_bytes += truth.length
+        world.network.bulk(
+            self.card, child.card, effect.inbox, truth.length + len(header), child.take_chunk, self, header, truth
+        )
+
+    def take_chunk(self, sent_at: float, sender: PeerProcess, header: bytes, truth: Truth) -> None:
+        """A chunk came into the inbox."""
+        if self.is_alive and sender.died_at >= sent_at:
+            world = self.world
+            world.chunks += 1
+            lease, piece, chunk = codec.decode_chunk_header(header)
+            digest = world.digests.of_chunk(truth)
+            self.hear(events.ChunkArrived(lease, piece, chunk, truth.length, digest, truth))  # type: ignore[arg-type]
+
+    def _forget_inbox(self, effect: effects.ForgetInbox) -> None:
+        self.world.network.forget(self.card, effect.inbox)
+
+    # ── hints ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _publish(self, effect: effects.Publish) -> None:
+        self.world.publish_hint(self, effect.topic, codec.encode(effect.message))
+
+    def _listen(self, effect: effects.Listen) -> None:
+        self.world.listen(self, effect.task, effect.endpoints)
+
+    def arrive_hint(self, body: bytes) -> None:
+        """A neighbour's hint came in."""
+        self.hear(events.NeighbourHinted(codec.hints.decode(body)))
+
+    def arrive_notice(self, body: bytes) -> None:
+        """A broker's notice came in."""
+        self.hear(events.NoticeHeard(codec.notices.decode(body)))
+
+    # ── clients ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell_client(self, effect: effects.TellClient) -> None:
+        message = codec.client_hears.decode(codec.encode(effect.message))
+        self.world.agenda.at(self.world.agenda.now, self.host.hear_as_client, self, effect.client, message)
+
+    # ── the source ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ask_source(self, effect: effects.AskSource) -> None:
+        self.world.source.ask(self, self.hear, effect)
+
+    def _read_source(self, effect: effects.ReadSource) -> None:
+        self.world.source.read(self, effect)
+
+    def _drop_source(self, effect: effects.DropSource) -> None:
+        self.world.source.close(self, effect.permit)
+
+    # ── the store: one thread, wishes in order, answered after the disk's delay ────────────────────────────────
+
+    def _wish(self, wish: StoreWish) -> None:
+        self._wishes.append(wish)
+        if not self._is_storing:
+            self._is_storing = True
+            self.world.agenda.after(self.world.plan.disk, self._store)
+
+    def _store(self) -> None:
+        if not self.is_alive:
+            return
+        if self.is_frozen:
+            self.world.agenda.after(0.05, self._store)
+            return
+        self._is_storing = False
+        wishes, self._wishes = self._wishes, []
+        stored: dict[tuple[TaskId, Generation], list[tuple[int, int]]] = {}
+        for wish in wishes:
+            if type(wish) is effects.StoreChunk:
+                if self._write(wish):
+                    stored.setdefault((wish.task, wish.generation), []).append((wish.piece, wish.chunk))
+                continue
+            self._tell_stored(stored)
+            stored = {}
+            self._grant(wish)
+        self._tell_stored(stored)
+
+    def _tell_stored(self, stored: dict[tuple[TaskId, Generation], list[tuple[int, int]]]) -> None:
+        for (task, generation), chunks in stored.items():
+            self.hear(events.ChunksStored(task, generation, chunks))
+
+    def _write(self, wish: effects.StoreChunk) -> bool:
+        world = self.world
+        if world.digests.of_chunk(wish.payload) != wish.digest:
+            raise world.failure(f"{self.name} stores {wish.payload}, which is not what was proven")
+        stored = self.host.shelf.of(wish.task, wish.generation)
+        if stored is None:
+            return False
+        if (
+            stored.content.cut.chunk_span(wish.piece, wish.chunk)[0] != wish.offset
+            or wish.payload.offset != wish.offset
+        ):
+            raise world.failure(f"{self.name} stores {wish.payload} at {wish.offset}")
+        stored.pieces.setdefault(wish.piece, {})[wish.chunk] = (wish.payload, wish.digest)
+        world.source.wrote(self, wish.task, wish.payload.length)
+        return True
+
+    def _grant(self, wish: StoreWish) -> None:
+        shelf = self.host.shelf
+        if isinstance(wish, effects.LoadTask):
+            self.hear(events.StoreLoaded(wish.task, shelf.load(wish.task)))
+        elif isinstance(wish, effects.OpenStore):
+            held, partial, proofs = shelf.open(wish).books()
+            self.hear(events.StoreOpened(wish.task, wish.content.generation, held, partial, proofs))
+        elif isinstance(wish, effects.SealStore):
+            shelf.seal(wish.task, wish.generation, wish.length)
+        elif isinstance(wish, effects.DropTask):
+            shelf.tasks.pop(wish.task, None)
+        elif isinstance(wish, effects.ProveContent):
+            self._prove(wish)
+
+    def _prove(self, wish: effects.ProveContent) -> None:
+        stored = self.host.shelf.of(wish.task, wish.generation)
+        digest = ""
+        if stored is not None and stored.content.cut.length is not None:
+            chunks = stored.in_order()
+            length = stored.content.cut.length
+            if not flaw(chunks, stored.request.url, length):
+                digest = content_hex(stored.request.url, chunks[0].version if chunks else 1, length)
+        self.hear(events.ContentProved(wish.task, wish.generation, wish.algorithm, digest))
