@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from support.processes import House, environment, stop_started_peers
+from support.processes import House, environment, finish, stop_started_peers
 from support.sources import FaultySource
 
 from dfmq.wire import envelope
@@ -57,18 +57,19 @@ def test_a_name_that_is_not_known_is_named(house: House, source: FaultySource, t
     stop_started_peers(tmp_path)
 
 
-def assert_unreachable(house: House, source: FaultySource, tmp_path: Path, port: int, text: str) -> None:
-    broker = f"tcp://127.0.0.1:{port}"
-    output = tmp_path / "x"
+def start(house: House, source: FaultySource, name: str, port: int) -> subprocess.Popen[str]:
+    """A get through a peer of its own with a broker at this port; its output stands there already."""
+    output = house.folder / f"{name}.out"
     output.write_text("before")
-    got = house.get(tmp_path / "home", source.url("/x"), "-o", output, "--broker", broker)
+    broker = f"tcp://127.0.0.1:{port}"
+    return house.start_get(house.folder / name, source.url("/x"), "-o", output, "--broker", broker)
+
+
+def assert_unreachable(house: House, name: str, getting: subprocess.Popen[str], port: int, text: str) -> None:
+    got = finish(getting)
     assert (got.status, got.last["code"]) == (4, "broker_unreachable"), got
-    assert broker in got.err and text in got.err
-    assert output.read_text() == "before"
-
-
-def test_nobody_listening_is_four_and_says_where(house: House, source: FaultySource, tmp_path: Path) -> None:
-    assert_unreachable(house, source, tmp_path, free_port(), "does dfmq-broker run there")
+    assert f"tcp://127.0.0.1:{port}" in got.err and text in got.err
+    assert (house.folder / f"{name}.out").read_text() == "before"
 
 
 @contextlib.contextmanager
@@ -90,16 +91,21 @@ def a_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
         thread.join()
 
 
-def test_something_else_listening_is_four(house: House, source: FaultySource, tmp_path: Path) -> None:
+def test_nobody_listening_and_somebody_else_listening_are_four_and_say_where(
+    house: House, source: FaultySource
+) -> None:
     def http(connection: socket.socket) -> None:
         connection.recv(100)
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
-    with a_server(http) as port:
-        assert_unreachable(house, source, tmp_path, port, "does dfmq-broker run there")
+    with a_server(http) as other:
+        nobody = free_port()
+        waiting = [start(house, source, "nobody", nobody), start(house, source, "other", other)]
+        assert_unreachable(house, "nobody", waiting[0], nobody, "does dfmq-broker run there")
+        assert_unreachable(house, "other", waiting[1], other, "does dfmq-broker run there")
 
 
-def test_another_protocol_version_is_four_and_says_so(house: House, source: FaultySource, tmp_path: Path) -> None:
+def test_another_protocol_version_is_four_and_says_so(house: House, source: FaultySource) -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         port = router.bind_to_random_port("tcp://127.0.0.1")
         over = threading.Event()
@@ -114,7 +120,7 @@ def test_another_protocol_version_is_four_and_says_so(house: House, source: Faul
         thread = threading.Thread(target=answer)
         thread.start()
         try:
-            assert_unreachable(house, source, tmp_path, port, "protocol version")
+            assert_unreachable(house, "home", start(house, source, "home", port), port, "protocol version")
         finally:
             over.set()
             thread.join()
