@@ -3,9 +3,9 @@
     make demo
     python bench/demo.py --peers 8 --size 256 --limit 0
 
-Everything is on the loopback and in a temporary directory; what was started is stopped. The limit (bytes per second,
-each get) is there so that there is something to watch; `--limit 0` shows how fast it goes. Ends with 1 if any output
-differs, or if the source was read more than once.
+Everything is on the loopback and in a temporary directory; what was started is stopped. The limit is what the seed may
+send in all, and what each get may receive: so the peers need one another, as hosts do whose uplinks are what they are.
+`--limit 0` shows how fast it goes without. Ends with 1 if any output differs, or if the source was read more than once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dfmq.cli.quantities import show_bytes, show_rate
+from dfmq.cli.quantities import parse_rate, show_bytes, show_rate
 
 MIB = 1 << 20
 WORDS = ("source", "seed", "peers", "store")
@@ -46,6 +46,8 @@ class Source:
     def __init__(self, directory: Path) -> None:
         self.requests = 0
         self.bytes = 0
+        #: (seconds since the start, bytes sent), for a picture
+        self.samples: list[tuple[float, int]] = []
         counts = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
@@ -150,13 +152,16 @@ def ready(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def swarm(directory: Path, peers: int) -> Iterator[list[Path]]:
+def swarm(directory: Path, peers: int, limit: str) -> Iterator[list[Path]]:
     """A broker and peers, each with a home of its own; gives the peers' homes."""
     processes = []
     try:
         here = ["--advertise", "127.0.0.1", "--json", "--listen", "tcp://127.0.0.1:0"]
         publish = ["--publish", "tcp://127.0.0.1:0"]
-        processes.append(start("broker", *here, *publish, "--home", str(directory / "broker")))
+        seed = ["--home", str(directory / "broker"), "--seed-up-limit", limit]
+        # A seed with no more bandwidth than a peer has no more slots than one.
+        seed += ["--seed-slots", "4"] if limit != "0" else []
+        processes.append(start("broker", *here, *publish, *seed))
         broker = ready(processes[0])["control"]
         homes = [directory / f"peer{number}" for number in range(1, peers + 1)]
         processes += [start("peer", *here, "--broker", broker, "--home", str(home)) for home in homes]
@@ -194,7 +199,9 @@ def watch(gettings: list[Getting], size: int, source: Source, console: Console) 
     drawn: Any = Live(console=console, refresh_per_second=10) if console.is_terminal else contextlib.nullcontext()
     with drawn as live:
         next_line = 0.0
+        begun_at = gettings[0].begun_at
         while not all(getting.is_over() for getting in gettings):
+            source.samples.append((time.monotonic() - begun_at, source.bytes))
             if time.monotonic() > deadline:
                 break
             if live is not None:
@@ -210,9 +217,9 @@ def watch(gettings: list[Getting], size: int, source: Source, console: Console) 
 
 def report(gettings: list[Getting], digest: str, size: int, source: Source, console: Console) -> int:
     """Who got what from where; the exit status."""
-    table = Table(title=f"{show_bytes(size)} to {len(gettings)} peers")
-    for heading in ("", *(f"from {word}" for word in WORDS), "seconds", "rate", "sha256"):
-        table.add_column(heading, justify="right")
+    table = Table(title=f"{show_bytes(size)} to {len(gettings)} peers, and where it came from")
+    for heading in ("", *WORDS, "time", "rate", "sha256"):
+        table.add_column(heading, justify="right", no_wrap=True)
     right = 0
     for getting in gettings:
         is_right = getting.is_right(digest)
@@ -220,7 +227,7 @@ def report(gettings: list[Getting], digest: str, size: int, source: Source, cons
         cells = [show_bytes(count) if count else "–" for count in getting.receipt().values()]
         rate = show_rate(size / max(getting.seconds, 1e-6))
         verdict = "right" if is_right else f"WRONG {getting.line.get('text', '')}"
-        table.add_row(f"peer {getting.number}", *cells, f"{getting.seconds:.2f}", rate, verdict)
+        table.add_row(f"peer {getting.number}", *cells, f"{getting.seconds:.1f} s", rate, verdict)
     console.print(table)
     ratio = source.bytes / size
     asked = "1 request" if source.requests == 1 else f"{source.requests} requests"
@@ -231,11 +238,17 @@ def report(gettings: list[Getting], digest: str, size: int, source: Source, cons
     return 1
 
 
+def end_on_term(_: int, __: Any) -> None:
+    """Unwind, so that what was started is stopped."""
+    raise SystemExit(143)
+
+
 def main() -> int:
+    signal.signal(signal.SIGTERM, end_on_term)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--peers", type=int, default=5)
     parser.add_argument("--size", type=int, default=64, metavar="MIB")
-    parser.add_argument("--limit", default="16MB/s", metavar="RATE", help="of each get; 0: none")
+    parser.add_argument("--limit", default="16MB/s", metavar="RATE", help="of the seed and of each get; 0: none")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write what was seen as JSON, for a picture")
     options = parser.parse_args()
     console = Console()
@@ -247,14 +260,17 @@ def main() -> int:
         (directory / "source" / "content.bin").write_bytes(content)
         source = Source(directory / "source")
         ending.callback(source.close)
-        homes = ending.enter_context(swarm(directory, options.peers))
+        homes = ending.enter_context(swarm(directory, options.peers, options.limit))
         gettings = [Getting(n, home, source.url, options.limit) for n, home in enumerate(homes, 1)]
         for getting in gettings:
             ending.callback(getting.stop)
         watch(gettings, size, source, console)
         status = report(gettings, hashlib.sha256(content).hexdigest(), size, source, console)
+        if rate := parse_rate(options.limit):
+            alone = size * len(gettings) / rate
+            console.print(f"The seed alone, at {show_rate(rate)}, would have taken {alone:.0f} s to serve them all.")
         if options.record:
-            seen = {"size": size, "peers": [getting.samples for getting in gettings]}
+            seen = {"size": size, "source": source.samples, "peers": [getting.samples for getting in gettings]}
             options.record.write_text(json.dumps(seen))
         return status
 
