@@ -15,7 +15,8 @@ from dfmq.model.pieces import PieceMap
 
 
 class _Cutter:
-    """Fills chunk after chunk from a stream of blocks. Each chunk gets memory of its own: it is kept until stored."""
+    """Gathers a stream of blocks into chunks. Each chunk is joined once, into memory of its own: it is kept until
+    stored. (A bytearray filled in place costs the zeroes as well.)"""
 
     def __init__(self, cut: PieceMap, offset: int) -> None:
         self._cut = cut
@@ -26,26 +27,25 @@ class _Cutter:
         self._piece, inside = divmod(self.offset, self._cut.piece_length)
         self._chunk = inside // self._cut.chunk_length
         self._wanted = self._cut.chunk_span(self._piece, self._chunk)[1]
-        self._buffer = bytearray(self._wanted)
+        self._parts: list[memoryview] = []
         self._filled = 0
 
-    def feed(self, block: memoryview, emit: Callable[[int, int, bytearray], None]) -> None:
+    def feed(self, block: memoryview, emit: Callable[[int, int, bytes], None]) -> None:
         """Take a block; `emit(piece, chunk, payload)` for every chunk that is full."""
         while block and self._wanted:
-            taken = min(len(block), self._wanted - self._filled)
-            self._buffer[self._filled : self._filled + taken] = block[:taken]
-            self._filled += taken
-            block = block[taken:]
+            part = block[: self._wanted - self._filled]
+            self._parts.append(part)
+            self._filled += len(part)
+            block = block[len(part) :]
             if self._filled == self._wanted:
-                emit(self._piece, self._chunk, self._buffer)
+                emit(self._piece, self._chunk, b"".join(self._parts))
                 self.offset += self._wanted
                 self._begin()
 
-    def rest(self, emit: Callable[[int, int, bytearray], None]) -> int:
+    def rest(self, emit: Callable[[int, int, bytes], None]) -> int:
         """The content has ended: emit what is left over; the content's length."""
         if self._filled:
-            del self._buffer[self._filled :]
-            emit(self._piece, self._chunk, self._buffer)
+            emit(self._piece, self._chunk, b"".join(self._parts))
             self.offset += self._filled
         return self.offset
 
@@ -123,7 +123,7 @@ class Fetches:
         permit, skip = effect.permit, effect.skip
         cutter = _Cutter(effect.cut, effect.offset)
 
-        def emit(piece: int, chunk: int, payload: bytearray) -> None:
+        def emit(piece: int, chunk: int, payload: bytes) -> None:
             self._feed(SourceChunk(permit, piece, chunk, len(payload), self._digest(payload), payload))
 
         try:
