@@ -93,6 +93,7 @@ def test_a_growing_content_ends_where_it_is_sealed(tmp_path: Path) -> None:
         b.store.finish(made.task, made.generation)
         b.settle()
         assert b.store.path(made.task).stat().st_size == 9_300
+        assert b.store.is_intact(made.task)
     with bench(tmp_path) as b:
         shelved = b.load(made)
         assert shelved.content == made.content

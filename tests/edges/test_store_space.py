@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.disk import Bench, Material, bench, small_disk
@@ -83,7 +85,7 @@ def test_a_refusal_says_how_much_how_little_where_and_what_to_do() -> None:
 def use(b: Bench, made: Material, used_at: float) -> None:
     """Hold it whole, last used then."""
     b.fill(made)
-    b.settle()
+    b.wait_for_mark(made)
     os.utime(b.store.path(made.task).with_name("journal"), (used_at, used_at))
 
 
@@ -133,7 +135,7 @@ def test_a_disk_that_fills_up_under_us_fails_the_task_and_keeps_what_was_stored(
         made = Material(MIB)
         with bench(home, StoreSettings(free_floor_bytes=0)) as b:
             # Of unknown length nothing can be reserved, and somebody else takes the room meanwhile.
-            b.store._shelves._make_room = lambda need, task: None  # type: ignore[method-assign]
+            b.store._shelves.make_room = lambda need, task: None  # type: ignore[method-assign]
             b.open(made, made.growing)
             b.write(made, made.places()[:8])
             other = home / "other"
@@ -150,6 +152,47 @@ def test_a_disk_that_fills_up_under_us_fails_the_task_and_keeps_what_was_stored(
             assert held & 0b11 == 0b11
         with bench(home, StoreSettings(free_floor_bytes=0)) as b:
             assert b.load(made).held & 0b11 == 0b11
+
+
+def test_room_that_somebody_else_took_is_looked_for_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Material(5000)
+    pwritev, tries = os.pwritev, []
+
+    def fail_once(*arguments: Any) -> int:
+        tries.append(arguments)
+        if len(tries) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwritev(*arguments)
+
+    monkeypatch.setattr(os, "pwritev", fail_once)
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0)) as b:
+        b.open(made)
+        b.write(made, made.places())
+        assert b.read(made) == made.octets
+
+
+def test_a_journal_that_found_no_room_ends_with_its_last_whole_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Material(5000)
+    write = os.write
+
+    def fail_in_the_middle(fd: int, octets: memoryview) -> int:
+        if len(octets) > 5:
+            return write(fd, octets[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0)) as b:
+        b.open(made)
+        b.write(made, [(0, 0)])
+        monkeypatch.setattr(os, "write", fail_in_the_middle)
+        b.store.write(made.task, made.generation, 0, 1, 1024, bytes(16), made.octets[1024:2048])
+        assert b.ears.next("failed")[1] == "no_space"
+        monkeypatch.setattr(os, "write", write)
+        assert b.open(made) == (0, {0: 0b1}, {})
+        b.write(made, [(0, 2)])
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0)) as b:
+        assert b.load(made).partial == {0: 0b101}
 
 
 def test_a_disk_without_inodes_says_so(tmp_path: Path) -> None:

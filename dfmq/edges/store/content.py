@@ -10,8 +10,10 @@ from dfmq.edges.hashing import DIGEST_BYTES
 from dfmq.edges.store import journal
 from dfmq.edges.store.ears import StoreEars
 from dfmq.edges.store.journal import Opening, Stamp
-from dfmq.edges.store.shelf import DATA, Shelf
+from dfmq.edges.store.scribe import Scribe
+from dfmq.edges.store.shelf import Shelf
 from dfmq.edges.store.shelves import Shelves
+from dfmq.edges.store.space import DATA
 from dfmq.edges.store.spans import Damaged, Spans
 from dfmq.edges.store.writer import Chunk, Job, Writer
 from dfmq.errors import InvariantViolated, SettingsError, StoreError
@@ -44,8 +46,9 @@ class Store:
             ) from error
         self._most_queued = 2 * settings.write_behind_bytes + _QUEUE_SLACK_BYTES
         self._spans = Spans()
-        self._writer = Writer(lambda batch: self._shelves.write(batch))
+        self._writer = Writer(lambda batch: self._scribe.write(batch))
         self._shelves = Shelves(self._folder, settings, hear, self._writer.put, self._spans.forget)
+        self._scribe = Scribe(self._shelves, settings.sync_every_bytes)
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -80,11 +83,11 @@ class Store:
 
     def seal(self, task: TaskId, generation: Generation, length: int) -> None:
         """A growing content has ended at `length` octets. Tells only of failure."""
-        self._put(task, partial(self._shelves.seal, task, generation, length))
+        self._put(task, partial(self._scribe.seal, task, generation, length))
 
     def finish(self, task: TaskId, generation: Generation) -> None:
         """Every piece is held: note the file's stamp and sync. Tells only of failure."""
-        self._put(task, partial(self._shelves.finish, task, generation))
+        self._put(task, partial(self._scribe.finish, task, generation))
 
     def prove(self, task: TaskId, generation: Generation, algorithm: str) -> None:
         """Compute the digest of the whole content. Answered by `proved`."""

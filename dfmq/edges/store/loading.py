@@ -17,7 +17,8 @@ import msgspec
 from dfmq.edges import hashing
 from dfmq.edges.store import journal
 from dfmq.edges.store.journal import ChunkLine, Opening, Replay, Stamp
-from dfmq.edges.store.shelf import DATA, JOURNAL, LINE_BYTES, Shelf
+from dfmq.edges.store.shelf import LINE_BYTES, Shelf
+from dfmq.edges.store.space import DATA, JOURNAL
 from dfmq.errors import StoreError
 from dfmq.model.ids import TaskId
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from dfmq.edges.hashing import DIGEST_BYTES
 from dfmq.edges.store import journal, space
 from dfmq.edges.store.journal import ChunkLine, Opening, Stamp
+from dfmq.edges.store.space import DATA, JOURNAL
 from dfmq.errors import StoreError
 from dfmq.model import bitfield
 from dfmq.model.ids import TaskId, short
@@ -17,8 +18,6 @@ from dfmq.model.task import Content, Shelved
 
 log = logging.getLogger(__name__)
 
-DATA = "data"
-JOURNAL = "journal"
 #: A chunk's line takes about 30 octets with its share of the record around it.
 LINE_BYTES = 40
 
@@ -179,6 +178,12 @@ class Shelf:
         self.append(journal.chunks_record(lines))
         for line in lines:
             self.add(line)
+
+    def finish(self, stamp: Stamp) -> None:
+        """Journal how the file of the complete content looks. Raises OSError, StoreError."""
+        self.open_files()
+        self.append(journal.finished_record(stamp))
+        self.stamp = stamp
 
     def promised(self) -> int:
         """Octets granted to this task for which the disk has no blocks set aside yet."""

@@ -1,13 +1,15 @@
-"""The tasks of one store, as its writer's thread keeps them: loading, opening, writing, syncing, dropping, evicting.
+"""The tasks of one store, as its writer's thread keeps them: loading, opening, proving, dropping, evicting.
 
 Everything here runs in the writer's thread, one job after the other; what takes long (reading a whole content, syncing)
-runs beside it (slow) and comes back as a job. The door to the owner's thread is content.
+runs beside it (slow) and comes back as a job. What is written onto a shelf is in scribe, the door to the
+owner's thread is content.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,15 +24,14 @@ from dfmq.edges.store.loading import Find
 from dfmq.edges.store.shelf import Shelf
 from dfmq.edges.store.slow import SlowWork
 from dfmq.edges.store.space import Space, Tenant
-from dfmq.edges.store.writer import Chunk, Job, write_chunks
+from dfmq.edges.store.writer import Job
 from dfmq.errors import DfmqError, NoSpace, StoreError
 from dfmq.model.ids import TASK_ID_BYTES, Generation, TaskId, short
 from dfmq.model.settings import StoreSettings
 
 log = logging.getLogger(__name__)
 
-#: A growing content is granted room in steps of so many octets.
-_GROWTH_BYTES = 64 << 20
+_TASK_NAME = re.compile(f"[0-9a-f]{{{2 * TASK_ID_BYTES}}}")
 
 
 class Shelves:
@@ -47,8 +48,7 @@ class Shelves:
         """`put`: how a job gets to the writer's thread. `forget`: called when a task's file has been deleted."""
         self._forget = forget
         self._folder = folder
-        self._settings = settings
-        self._ears = ears
+        self.ears = ears
         self.slow = SlowWork(put)
         self._space = Space(folder, settings)
         self._boot = journal.boot_id()
@@ -65,8 +65,8 @@ class Shelves:
 
     def on_disk(self) -> list[TaskId]:
         """Every task that has a folder."""
-        names = [entry.name for entry in os.scandir(self._folder) if len(entry.name) == 2 * TASK_ID_BYTES]
-        return [TaskId(bytes.fromhex(name)) for name in names if set(name) <= set("0123456789abcdef")]
+        names = [entry.name for entry in os.scandir(self._folder)]
+        return [TaskId(bytes.fromhex(name)) for name in names if _TASK_NAME.fullmatch(name)]
 
     def close(self) -> None:
         """Close every file."""
@@ -88,13 +88,13 @@ class Shelves:
         def answer(shelf: Shelf | None) -> None:
             if shelf is not None:
                 shelf.touch()
-            self._ears.loaded(task, None if shelf is None else shelf.shelved())
+            self.ears.loaded(task, None if shelf is None else shelf.shelved())
 
         try:
             self._fetch(task, answer)
         except OSError as error:
             log.warning("task %s: what is stored of it cannot be read: %s", short(task), error)
-            self._ears.loaded(task, None)
+            self.ears.loaded(task, None)
 
     def _fetch(self, task: TaskId, then: Callable[[Shelf | None], object]) -> None:
         """Go on with the task's shelf, loaded if need be; None when there is nothing. Raises OSError."""
@@ -158,7 +158,7 @@ class Shelves:
         try:
             self._fetch(task, lambda shelf: self._open(task, opening, shelf))
         except OSError as error:
-            self._ears.failed(task, *self._reason(error, 0))
+            self.ears.failed(task, *self.reason(error, 0))
 
     def _open(self, task: TaskId, opening: Opening, shelf: Shelf | None) -> None:
         opening = msgspec.structs.replace(opening, boot=self._boot)
@@ -167,10 +167,10 @@ class Shelves:
             if shelf is None or not self._continue(shelf, opening):
                 shelf = self._create(task, opening)
         except (OSError, StoreError) as error:
-            self._ears.failed(task, *self._reason(error, content.cut.length or 0))
+            self.ears.failed(task, *self.reason(error, content.cut.length or 0))
             return
         shelf.touch()
-        self._ears.opened(task, content.generation, *shelf.holdings(content.cut))
+        self.ears.opened(task, content.generation, *shelf.holdings(content.cut))
 
     def _continue(self, shelf: Shelf, opening: Opening) -> bool:
         """Make ready to go on with what is there; False when it is of no use for this content."""
@@ -189,7 +189,7 @@ class Shelves:
             if shelf.content.cut.length is None:
                 shelf.seal(content.cut.length)
                 shelf.append(journal.sealed_record(content.cut.length))
-            self._make_room(max(0, content.cut.length - space.allocated(shelf.data_fd)), shelf.task)
+            self.make_room(max(0, content.cut.length - space.allocated(shelf.data_fd)), shelf.task)
             space.allocate(shelf.data_fd, content.cut.length)
         known = (shelf.opening.etag, shelf.opening.last_modified)
         if (opening.etag, opening.last_modified) not in (known, ("", "")):
@@ -200,7 +200,7 @@ class Shelves:
     def _create(self, task: TaskId, opening: Opening) -> Shelf:
         self._remove(task)
         length = opening.content.cut.length
-        self._make_room(length or 0, task)
+        self.make_room(length or 0, task)
         try:
             shelf = shelf_files.create(self.folder_of(task), task, opening)
         except OSError:
@@ -209,7 +209,7 @@ class Shelves:
         self.by_task[task] = shelf
         return shelf
 
-    def _reason(self, error: OSError | StoreError, need: int) -> tuple[str, str]:
+    def reason(self, error: OSError | StoreError, need: int) -> tuple[str, str]:
         """(code, text) of a failure."""
         if isinstance(error, DfmqError):
             return error.code, str(error)
@@ -218,134 +218,21 @@ class Shelves:
         text = f"the store in {self._folder} failed: {error}. Look at that disk, or use a --home on another one"
         return StoreError.code, text
 
-    # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def write(self, batch: list[Chunk]) -> list[Job]:
-        """Write, journal and count these chunks; what is to be told about it."""
-        by_shelf: dict[Shelf, list[Chunk]] = {}
-        for chunk in batch:
-            by_shelf.setdefault(chunk.shelf, []).append(chunk)
-        news: list[Job] = []
-        for shelf, chunks in by_shelf.items():
-            if self.by_task.get(shelf.task) is shelf and not shelf.is_broken:
-                news.append(self._write_shelf(shelf, chunks))
-        return news
-
-    def _write_shelf(self, shelf: Shelf, chunks: list[Chunk]) -> Job:
-        fresh = {(c.piece, c.chunk): c for c in chunks if not shelf.has(c.piece, c.chunk)}
-        size = sum(len(chunk.payload) for chunk in fresh.values())
-        try:
-            shelf.open_files()
-            self._grow(shelf, size)
-            self._write_files(shelf, list(fresh.values()), size)
-        except (OSError, StoreError) as error:
-            return self._broke(shelf, error, size)
-        shelf.unsynced_bytes += size
-        if shelf.unsynced_bytes >= self._settings.sync_every_bytes:
-            self._sync(shelf)
-        done = [(chunk.piece, chunk.chunk) for chunk in chunks]
-        return partial(self._ears.stored, shelf.task, shelf.content.generation, done)
-
-    def _grow(self, shelf: Shelf, size: int) -> None:
-        """See that a growing content finds room before it is written; a known length was allocated at once."""
-        if shelf.content.cut.length is None and space.allocated(shelf.data_fd) + size > shelf.granted:
-            self._make_room(size + _GROWTH_BYTES, shelf.task)
-            shelf.granted = space.allocated(shelf.data_fd) + size + _GROWTH_BYTES
-
-    def _write_files(self, shelf: Shelf, chunks: list[Chunk], size: int) -> None:
-        try:
-            write_chunks(shelf.data_fd, chunks)
-        except OSError as error:
-            if error.errno not in space.FULL:
-                raise
-            # Somebody else took the room: take some of our own back, and try once more.
-            self._make_room(size, shelf.task)
-            write_chunks(shelf.data_fd, chunks)
-        shelf.note([ChunkLine(chunk.piece, chunk.chunk, chunk.digest) for chunk in chunks])
-
-    def _broke(self, shelf: Shelf, error: OSError | StoreError, size: int) -> Job:
-        shelf.is_broken = True
-        shelf.close_files()
-        code, text = self._reason(error, size)
-        return partial(self._ears.failed, shelf.task, code, text)
-
-    def seal(self, task: TaskId, generation: Generation, length: int) -> None:
-        """The growing content has ended. Tells only of failure."""
-        shelf = self._current(task, generation)
-        if shelf is None or shelf.is_broken or shelf.content.cut.length is not None:
-            return
-        try:
-            shelf.open_files()
-            shelf.seal(length)
-            self._make_room(max(0, length - space.allocated(shelf.data_fd)), task)
-            space.allocate(shelf.data_fd, length)
-            shelf.append(journal.sealed_record(length))
-        except (OSError, StoreError) as error:
-            self._broke(shelf, error, length)()
-
-    def _current(self, task: TaskId, generation: Generation) -> Shelf | None:
+    def current(self, task: TaskId, generation: Generation) -> Shelf | None:
+        """The task's shelf, if it holds this generation."""
         shelf = self.by_task.get(task)
         return shelf if shelf is not None and shelf.content.generation == generation else None
-
-    # ── finishing and syncing ────────────────────────────────────────────────────────────────────────────────────
-
-    def finish(self, task: TaskId, generation: Generation) -> None:
-        """Note the file's stamp, then sync. Tells only of failure."""
-        shelf = self._current(task, generation)
-        if shelf is None or shelf.is_broken or not shelf.is_complete or shelf.stamp is not None:
-            return
-        try:
-            shelf.open_files()
-            self._stamp(shelf, Stamp.of(os.fstat(shelf.data_fd)))
-            self._sync(shelf)
-        except (OSError, StoreError) as error:
-            self._broke(shelf, error, 0)()
-
-    def _stamp(self, shelf: Shelf, stamp: Stamp) -> None:
-        shelf.open_files()
-        shelf.append(journal.finished_record(stamp))
-        shelf.stamp = stamp
-
-    def _sync(self, shelf: Shelf) -> None:
-        """Bring to the disk what is written so far, beside us; one at a time for each task."""
-        shelf.must_sync = shelf.is_syncing
-        if shelf.is_syncing:
-            return
-        shelf.is_syncing = True
-        shelf.unsynced_bytes = 0
-        # Copies: the shelf may be closed while the sync goes on.
-        fds = [os.dup(shelf.data_fd), os.dup(shelf.journal_fd)]
-        self.slow.do(partial(slow.sync, fds), partial(self._synced, shelf, shelf.journal_bytes))
-
-    def _synced(self, shelf: Shelf, mark: int, error: OSError | None) -> None:
-        shelf.is_syncing = False
-        if self.by_task.get(shelf.task) is not shelf:
-            return
-        if error is not None:
-            # The kernel has thrown away what it could not write: nothing in the file can be trusted any more.
-            log.error("task %s: syncing %s failed, it is dropped: %s", short(shelf.task), shelf.folder, error)
-            self.damage(shelf)
-            return
-        try:
-            shelf.open_files()
-            shelf.append(journal.synced_record(mark))
-            if shelf.must_sync:
-                self._sync(shelf)
-        except (OSError, StoreError) as problem:
-            log.warning("task %s: no sync mark could be written: %s", short(shelf.task), problem)
-        if shelf.stamp is not None and not shelf.is_syncing:
-            shelf.close_files()
 
     # ── proving ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def prove(self, task: TaskId, generation: Generation, algorithm: str) -> None:
         """Answered by `proved`."""
-        shelf = self._current(task, generation)
+        shelf = self.current(task, generation)
         if shelf is None or not shelf.is_complete:
-            self._ears.proved(task, generation, algorithm, "")
+            self.ears.proved(task, generation, algorithm, "")
             return
         work = partial(slow.prove_content, shelf, algorithm, self.slow.is_stopped)
-        self.slow.do(work, partial(self._ears.proved, task, generation, algorithm))
+        self.slow.do(work, partial(self.ears.proved, task, generation, algorithm))
 
     def recheck(self, shelf: Shelf) -> None:
         """The finished file was touched from outside: prove all of it. Tells `damaged` if it is not what it was."""
@@ -367,7 +254,7 @@ class Shelves:
             return
         if is_good:
             try:
-                self._stamp(shelf, look)
+                shelf.finish(look)
             except (OSError, StoreError) as error:
                 # Proven all the same; it will be once more when somebody looks again.
                 log.warning("task %s: its new stamp cannot be noted: %s", short(shelf.task), error)
@@ -387,7 +274,7 @@ class Shelves:
         """Delete this content, unless another one has taken its place, and tell."""
         if self.by_task.get(shelf.task) is shelf:
             self._remove(shelf.task)
-            self._ears.damaged(shelf.task)
+            self.ears.damaged(shelf.task)
 
     def unpinned(self, task: TaskId) -> None:
         """The task is not in use any more: note when it was, and let go of its files."""
@@ -408,7 +295,7 @@ class Shelves:
             log.warning("task %s: %s cannot be deleted: %s", short(task), folder, error)
         self._forget(task)
 
-    def _make_room(self, need: int, for_task: TaskId) -> None:
+    def make_room(self, need: int, for_task: TaskId) -> None:
         """See that `need` more octets fit, by deleting what is not in use. Raises NoSpace, OSError."""
         if need <= 0:
             return
@@ -417,15 +304,9 @@ class Shelves:
         for task in self._space.victims(need, promised, tenants):
             log.info("task %s: evicted to make room", short(task))
             self._remove(task)
-            self._ears.damaged(task)
+            self.ears.damaged(task)
 
     def _tenant(self, task: TaskId) -> Tenant | None:
-        folder = self.folder_of(task)
-        try:
-            data = (folder / shelf_files.DATA).stat()
-            used_at = (folder / shelf_files.JOURNAL).stat().st_mtime
-        except FileNotFoundError:
-            return None
         shelf = self.by_task.get(task)
-        is_needed = task in self.pinned or task in self._waiting or (shelf is not None and shelf.is_open)
-        return Tenant(task, data.st_blocks * 512, used_at, data.st_nlink > 1, is_needed)
+        is_written = shelf is not None and shelf.is_open and shelf.stamp is None
+        return space.tenant(task, self.folder_of(task), is_written or task in self.pinned or task in self._waiting)

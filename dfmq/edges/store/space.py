@@ -13,6 +13,12 @@ from dfmq.errors import NoSpace
 from dfmq.model.ids import TaskId
 from dfmq.model.settings import StoreSettings
 
+#: The two files of a task, in a folder of its own
+DATA = "data"
+JOURNAL = "journal"
+
+#: st_blocks counts in these, whatever the file system's own blocks are
+_BLOCK = 512
 #: fallocate(2): allocate beyond the end without moving it
 _KEEP_SIZE = 1
 #: errno of a file system (or libc) that cannot allocate ahead
@@ -46,6 +52,15 @@ class Tenant(NamedTuple):
     is_needed: bool
 
 
+def tenant(task: TaskId, folder: Path, is_needed: bool) -> Tenant | None:
+    """The task in this folder as eviction sees it; None when there is none."""
+    try:
+        data, used = (folder / DATA).stat(), (folder / JOURNAL).stat()
+    except FileNotFoundError:
+        return None
+    return Tenant(task, data.st_blocks * _BLOCK, used.st_mtime, data.st_nlink > 1, is_needed)
+
+
 def allocate(fd: int, length: int) -> None:
     """Make the file `length` octets long with its blocks reserved, or only as long where the file system cannot.
     Raises OSError, ENOSPC first of all, before one octet is written."""
@@ -73,8 +88,8 @@ def _try_allocate(fd: int, mode: int, length: int) -> bool:
 
 
 def allocated(fd: int) -> int:
-    """Octets of disk the file takes. POSIX counts blocks of 512 here, whatever the file system's are."""
-    return os.fstat(fd).st_blocks * 512
+    """Octets of disk the file takes."""
+    return os.fstat(fd).st_blocks * _BLOCK
 
 
 class Space:
