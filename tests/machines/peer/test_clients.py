@@ -1,0 +1,94 @@
+"""What local clients asked for and are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.talk import GENERATION, REQUEST, TASK
+
+from dfmq.machines.peer.clients import PROGRESS_SECONDS, Clients, Wish
+from dfmq.model.task import Request
+from dfmq.wire.messages import Done, Get, Progress, Receipt, Sorry
+
+SECRET = Request(url=REQUEST.url, headers=(("Authorization", "Bearer x"),))
+
+
+def joined(clients: Clients, name: bytes, number: int = 1, limit: int = 0, now: float = 0.0) -> Wish:
+    wish = clients.add(name, Get(get=number, request=REQUEST, limit=limit), TASK, now)
+    clients.join(wish, now)
+    return wish
+
+
+def told(effects: list[Any]) -> list[tuple[bytes, type]]:
+    return [(effect.client, type(effect.message)) for effect in effects]
+
+
+def progress(clients: Clients, held: int, now: float) -> list[Any]:
+    effects: list[Any] = []
+    for task in clients.due(now):
+        effects += clients.progress(task, 100, held, 1, Receipt(), now)
+    return effects
+
+
+def test_progress_is_told_at_the_start_and_then_at_most_five_times_a_second() -> None:
+    clients = Clients()
+    joined(clients, b"a")
+    assert told(progress(clients, 0, 0.0)) == [(b"a", Progress)]
+    count = sum(len(progress(clients, tick, tick / 1000)) for tick in range(1, 1001))
+    assert 4 <= count <= 1 / PROGRESS_SECONDS
+    clients.check()
+
+
+def test_progress_without_news_is_told_once_a_second_so_that_a_shown_rate_falls() -> None:
+    clients = Clients()
+    joined(clients, b"a")
+    rates = []
+    for tick in range(100):
+        for effect in progress(clients, min(tick, 10), tick / 10):
+            rates.append(effect.message.bytes_per_second)
+    assert max(rates) >= 8
+    assert rates[-1] <= 1
+    assert len(rates) < 25
+
+
+def test_everybody_who_joined_is_told_and_kept() -> None:
+    clients = Clients()
+    joined(clients, b"a")
+    joined(clients, b"b")
+    clients.add(b"c", Get(get=1, request=SECRET), TASK, 0.0)
+    done = clients.done(TASK, "/data", 100, GENERATION, Receipt(from_peers=100))
+    assert told(done) == [(b"a", Done), (b"b", Done)]
+    assert len(clients.of_task(TASK, "kept")) == 2
+    assert clients.next_deadline() is None, "no progress after the end"
+    clients.check()
+
+
+def test_who_is_told_sorry_is_forgotten() -> None:
+    clients = Clients()
+    joined(clients, b"a")
+    assert told(clients.sorry(clients.of_task(TASK), "no_space", "x" * 5000)) == [(b"a", Sorry)]
+    assert len(clients) == 0
+    assert not clients.wants(TASK)
+    clients.check()
+
+
+def test_the_largest_limit_counts_and_none_is_the_largest() -> None:
+    clients = Clients()
+    joined(clients, b"a", limit=10)
+    joined(clients, b"b", limit=20)
+    assert clients.limit_of(TASK) == 20
+    third = joined(clients, b"c", limit=0)
+    assert clients.limit_of(TASK) == 0
+    clients.remove(third)
+    assert clients.limit_of(TASK) == 20
+
+
+def test_leave_given_to_one_is_leave_for_others_with_the_same_credentials_only() -> None:
+    clients = Clients()
+    plain = joined(clients, b"a")
+    secret = clients.add(b"b", Get(get=1, request=SECRET), TASK, 0.0)
+    frugal = clients.add(b"c", Get(get=1, request=REQUEST, no_source=True), TASK, 0.0)
+    assert plain.may_join(REQUEST, no_source=False)
+    assert not secret.may_join(REQUEST, no_source=False)
+    assert frugal.may_join(REQUEST, no_source=False)
+    assert not plain.may_join(REQUEST, no_source=True)

@@ -1,0 +1,124 @@
+"""Hints between neighbours."""
+
+from __future__ import annotations
+
+import random
+
+from support.talk import CUT, GENERATION, OTHER_GENERATION, REQUEST, TASK, exchange, peer_id, proofs
+
+from dfmq.machines.effects import Listen, Publish
+from dfmq.machines.peer.holding import Holding, Holdings
+from dfmq.machines.peer.neighbours import MOST_HOLDERS, OWN_LEASES_FROM, Neighbours
+from dfmq.model.task import Content
+from dfmq.wire import topics
+from dfmq.wire.messages import Hint
+
+
+def some_neighbours() -> Neighbours:
+    neighbours = Neighbours(peer_id("me"), random.Random(1))
+    neighbours.exchange, neighbours.hints = exchange("me"), "tcp://me:2"
+    neighbours.listen(TASK, ["tcp://one:2", "tcp://two:2"])
+    return neighbours
+
+
+def a_holding() -> Holding:
+    holding = Holding(TASK, Content(GENERATION, CUT), REQUEST)
+    holding.is_open = True
+    return holding
+
+
+def a_hint(piece: int, peer: str = "one", generation: bytes = GENERATION, word: bytes | None = None) -> Hint:
+    return Hint(
+        task=TASK,
+        generation=generation,
+        piece=piece,
+        peer=peer_id(peer),
+        endpoint=exchange(peer),
+        proofs=proofs(piece) if word is None else word,
+    )
+
+
+def test_we_listen_to_others_and_not_to_ourselves_and_say_so_once() -> None:
+    neighbours = Neighbours(peer_id("me"), random.Random(1))
+    neighbours.hints = "tcp://me:2"
+    assert neighbours.listen(TASK, ["tcp://me:2", "tcp://one:2"]) == [Listen(TASK, ["tcp://one:2"])]
+    assert neighbours.listen(TASK, ["tcp://one:2"]) == []
+    assert neighbours.listen(TASK, []) == [Listen(TASK, [])]
+
+
+def test_a_hint_becomes_a_lease_on_a_piece_that_is_wanted() -> None:
+    neighbours, holding = some_neighbours(), a_holding()
+    assert neighbours.heard(a_hint(1), holding)
+    lease = neighbours.lease(holding, taken=0)
+    assert lease is not None
+    assert (lease.piece, lease.endpoint, lease.proofs) == (1, exchange("one"), proofs(1))
+    assert OWN_LEASES_FROM <= lease.lease < 2**63
+    assert neighbours.lease(holding, taken=0b10) is None
+
+
+def test_two_children_number_their_own_leases_differently() -> None:
+    leases = set()
+    for seed in (1, 2):
+        neighbours, holding = Neighbours(peer_id("me"), random.Random(seed)), a_holding()
+        neighbours.listen(TASK, ["tcp://one:2"])
+        neighbours.heard(a_hint(0), holding)
+        lease = neighbours.lease(holding, taken=0)
+        assert lease is not None
+        leases.add(lease.lease)
+    assert len(leases) == 2
+
+
+def test_hints_that_fit_nothing_here_are_no_news() -> None:
+    neighbours, holding = some_neighbours(), a_holding()
+    assert not neighbours.heard(a_hint(0, generation=OTHER_GENERATION), holding)
+    assert not neighbours.heard(a_hint(0, word=b"short"), holding)
+    assert not neighbours.heard(a_hint(7), holding)
+    assert not neighbours.heard(a_hint(0, peer="me"), holding)
+    holding.held = 0b01
+    assert not neighbours.heard(a_hint(0), holding)
+    assert not neighbours.heard(a_hint(1), None)
+    neighbours.listen(TASK, [])
+    assert not neighbours.heard(a_hint(1), holding)
+
+
+def test_the_first_word_on_a_piece_stays() -> None:
+    neighbours, holding = some_neighbours(), a_holding()
+    neighbours.heard(a_hint(0, peer="one"), holding)
+    neighbours.heard(a_hint(0, peer="liar", word=b"x" * len(proofs(0))), holding)
+    lease = neighbours.lease(holding, taken=0b10)
+    assert lease is not None
+    assert lease.endpoint == exchange("one")
+    assert lease.proofs == proofs(0)
+
+
+def test_of_many_holders_the_latest_few_are_remembered() -> None:
+    neighbours, holding = some_neighbours(), a_holding()
+    for number in range(20):
+        neighbours.heard(a_hint(0, peer=f"p{number}"), holding)
+        neighbours.check()
+    taken_from = set()
+    for _ in range(60):
+        lease = neighbours.lease(holding, taken=0)
+        assert lease is not None
+        taken_from.add(lease.endpoint)
+    assert taken_from == {exchange(f"p{number}") for number in range(20 - MOST_HOLDERS, 20)}
+
+
+def test_who_did_not_give_the_piece_is_not_asked_for_it_again() -> None:
+    neighbours, holding = some_neighbours(), a_holding()
+    neighbours.heard(a_hint(0, peer="one"), holding)
+    neighbours.discredit(TASK, 0, exchange("one"))
+    assert neighbours.lease(holding, taken=0) is None
+
+
+def test_only_what_the_broker_has_vouched_for_is_hinted_at() -> None:
+    neighbours, holding = some_neighbours(), a_holding()
+    holding.held = 0b11
+    holding.proofs[1] = proofs(1)
+    assert neighbours.tell(holding, 0) == []
+    (hint,) = neighbours.tell(holding, 1)
+    assert isinstance(hint, Publish)
+    assert hint.topic == topics.of_task(TASK)
+    holdings = Holdings()
+    holdings[TASK] = holding
+    assert neighbours.remind(holdings) == [hint]

@@ -1,0 +1,51 @@
+"""How much is asked for at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from dfmq.machines.peer.window import MOST_IN_FLIGHT, Window
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("rate", "round_trip", "piece", "expected"),
+    [
+        (0, 0.0, MIB, 3),
+        # design, section 2: 20 Mbit/s, 150 ms, 256 KiB: one more piece fits the trip
+        (2_500_000, 0.15, 256 << 10, 4),
+        (125_000_000, 0.1, 4 * MIB, 5),
+        (10**10, 1.0, MIB, MOST_IN_FLIGHT),
+    ],
+)
+def test_leases_in_flight_follow_rate_and_control_round_trip(
+    rate: int, round_trip: float, piece: int, expected: int
+) -> None:
+    assert Window().in_flight(rate, round_trip, piece) == expected
+
+
+def test_full_pressure_halves_the_window_and_it_does_not_grow_until_the_pressure_is_over() -> None:
+    window = Window()
+    window.in_flight(0, 0.0, MIB)
+    calm = window.credit(MIB)
+    window.press("full")
+    assert window.credit(MIB) == calm // 2
+    for _ in range(5):
+        assert window.in_flight(10**10, 1.0, MIB) == 1
+        window.press("full")
+        assert window.credit(MIB) == calm // 2
+        window.check()
+    window.press("busy")
+    assert window.credit(MIB) == 4 * MIB
+    window.press("calm")
+    assert window.credit(MIB) == calm
+    assert window.in_flight(10**10, 1.0, MIB) == MOST_IN_FLIGHT
+
+
+def test_there_is_always_room_for_one_chunk_and_one_lease() -> None:
+    window = Window()
+    for level in ("busy", "full", "busy", "full", "full"):
+        window.press(level)  # type: ignore[arg-type]
+        assert window.credit(MIB) >= MIB
+        assert window.in_flight(0, 0.0, MIB) >= 1
