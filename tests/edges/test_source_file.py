@@ -90,3 +90,56 @@ async def test_no_file_handle_is_left_open(tmp_path: Path) -> None:
         await anext(reply.body())
         await reply.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """A folder whose files are given, beside one whose files are not, with links between them."""
+    given, kept = tmp_path / "given", tmp_path / "kept"
+    (given / "deep").mkdir(parents=True)
+    kept.mkdir()
+    for path in (given / "content", given / "deep" / "content", kept / "secret", tmp_path / "given-not"):
+        path.write_bytes(b"content")
+    (given / "inside").symlink_to("deep/content")
+    (given / "outside").symlink_to(kept / "secret")
+    (given / "way-out").symlink_to(kept)
+    (given / "nowhere").symlink_to(kept / "nothing")
+    (kept / "back").symlink_to(given / "content")
+    return given
+
+
+@pytest.mark.parametrize("name", ["content", "deep/content", "inside", "deep/../content", "../kept/back"])
+async def test_a_file_in_an_allowed_folder_is_given(shelf: Path, name: str) -> None:
+    sources = Sources(SourceSettings(files=("/nothing/here", str(shelf))))
+    reply = await sources.ask(Request(url=f"file://{shelf}/{name}"))
+    assert [block async for block in reply.body()] == [b"content"]
+    await reply.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../kept/secret", "outside", "way-out/secret", "nowhere", "%2e%2e/kept/secret", "../given-not", "../nothing", ""],
+)
+async def test_a_file_outside_is_refused_whether_it_exists_or_not(shelf: Path, name: str) -> None:
+    with pytest.raises(SourceRefused, match="dfmq-broker --files DIR") as caught:
+        await Sources(SourceSettings(files=(str(shelf),))).ask(Request(url=f"file://{shelf}/{name}"))
+    assert caught.value.permanent and caught.value.code == "source_refused"
+
+
+async def test_no_folder_means_no_file(shelf: Path) -> None:
+    with pytest.raises(SourceRefused, match="--files"):
+        await Sources(SourceSettings(files=())).ask(_request(shelf / "content"))
+
+
+async def test_a_link_put_there_after_the_path_was_looked_at_leads_nowhere(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = shelf / "way-out" / "secret"
+    monkeypatch.setattr(os.path, "realpath", os.path.abspath)  # what it saw when the link was a folder still
+    with pytest.raises(SourceRefused, match="does not exist"):
+        await Sources(SourceSettings(files=(str(shelf),))).ask(_request(asked))
+
+
+async def test_a_name_no_file_can_have_is_refused() -> None:
+    with pytest.raises(SourceRefused, match="no file has such a name"):
+        await Sources(SourceSettings()).ask(Request(url="file:///a%00b"))

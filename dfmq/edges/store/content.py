@@ -9,7 +9,7 @@ from typing import Any
 from dfmq.edges.hashing import DIGEST_BYTES
 from dfmq.edges.store import journal
 from dfmq.edges.store.ears import StoreEars
-from dfmq.edges.store.journal import Opening, Stamp
+from dfmq.edges.store.journal import Opening
 from dfmq.edges.store.scribe import Scribe
 from dfmq.edges.store.shelf import Shelf
 from dfmq.edges.store.shelves import Shelves
@@ -45,6 +45,7 @@ class Store:
                 f"home {home}: no store can be made there ({error.strerror}): give another one with --home"
             ) from error
         self._most_queued = 2 * settings.write_behind_bytes + _QUEUE_SLACK_BYTES
+        self._ears = hear
         self._spans = Spans()
         self._writer = Writer(lambda batch: self._scribe.write(batch))
         self._shelves = Shelves(self._folder, settings, hear, self._writer.put, self._spans.forget)
@@ -94,9 +95,13 @@ class Store:
         self._put(task, partial(self._shelves.prove, task, generation, algorithm))
 
     def pin(self, task: TaskId, pinned: bool) -> None:
-        """In use, never to be evicted; or not any more."""
+        """In use, never to be evicted; or not any more. Who begins to use a content that was touched from outside is
+        told `damaged` at once, from within: it must not be given away before `open` or `load` has proven it."""
         if pinned:
             self._shelves.pinned.add(task)
+            shelf = self._shelves.by_task.get(task)
+            if shelf is not None and shelf.was_touched():
+                self._ears.damaged(task)
         else:
             self._shelves.pinned.discard(task)
             self._put(task, partial(self._shelves.unpinned, task))
@@ -126,20 +131,6 @@ class Store:
         except Damaged:
             self._writer.put(partial(self._shelves.damage, shelf))
             raise
-
-    def is_intact(self, task: TaskId) -> bool:
-        """Whether a finished content's file still looks as it did: to be asked before somebody is given its path. If it
-        does not, all of it is proven in the background; `damaged` is told if it is not what it was."""
-        shelf = self._shelves.by_task.get(task)
-        if shelf is None or shelf.stamp is None:
-            return False
-        try:
-            if Stamp.of(shelf.data_path.stat()) == shelf.stamp:
-                return True
-        except OSError:
-            pass  # as good as changed
-        self._put(task, partial(self._shelves.recheck, shelf))
-        return False
 
     def path(self, task: TaskId) -> Path:
         """Where the task's content is, or would be."""

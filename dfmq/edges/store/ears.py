@@ -35,5 +35,6 @@ class StoreEars(Protocol):
         ...
 
     def damaged(self, task: TaskId) -> None:
-        """The store has nothing of this task any more: it was changed from outside, or had to make room."""
+        """What was told of this task does not hold any more: it was changed from outside, or had to make room. Open or
+        load it to learn what is left, mostly nothing."""
         ...

@@ -185,6 +185,15 @@ class Shelf:
         self.append(journal.finished_record(stamp))
         self.stamp = stamp
 
+    def was_touched(self) -> bool:
+        """The file of the complete content does not look any more as it did: another name of it was written to."""
+        if self.stamp is None:
+            return False
+        try:
+            return Stamp.of(self.data_path.stat()) != self.stamp
+        except OSError:
+            return True
+
     def promised(self) -> int:
         """Octets granted to this task for which the disk has no blocks set aside yet."""
         if not self.is_open:

@@ -19,7 +19,7 @@ import msgspec
 from dfmq.edges.store import journal, loading, slow, space
 from dfmq.edges.store import shelf as shelf_files
 from dfmq.edges.store.ears import StoreEars
-from dfmq.edges.store.journal import ChunkLine, Opening, Stamp
+from dfmq.edges.store.journal import ChunkLine, Opening
 from dfmq.edges.store.loading import Find
 from dfmq.edges.store.shelf import Shelf
 from dfmq.edges.store.slow import SlowWork
@@ -97,13 +97,14 @@ class Shelves:
             self.ears.loaded(task, None)
 
     def _fetch(self, task: TaskId, then: Callable[[Shelf | None], object]) -> None:
-        """Go on with the task's shelf, loaded if need be; None when there is nothing. Raises OSError."""
+        """Go on with the task's shelf, loaded if need be and proven if it was touched; None when there is nothing.
+        Raises OSError."""
         shelf = self.by_task.get(task)
-        if shelf is not None:
+        if shelf is not None and not shelf.was_touched():
             then(shelf)
             return
         try:
-            find = loading.find(self.folder_of(task), task, self._boot)
+            find = loading.find_again(shelf) if shelf else loading.find(self.folder_of(task), task, self._boot)
         except FileNotFoundError:
             then(None)
             return
@@ -233,36 +234,6 @@ class Shelves:
             return
         work = partial(slow.prove_content, shelf, algorithm, self.slow.is_stopped)
         self.slow.do(work, partial(self.ears.proved, task, generation, algorithm))
-
-    def recheck(self, shelf: Shelf) -> None:
-        """The finished file was touched from outside: prove all of it. Tells `damaged` if it is not what it was."""
-        if self.by_task.get(shelf.task) is not shelf or shelf.stamp is None or shelf.task in self._waiting:
-            return
-        try:
-            look = Stamp.of(shelf.data_path.stat())
-        except OSError:
-            self.damage(shelf)
-            return
-        lines = shelf.lines()
-        self._waiting[shelf.task] = []
-        work = partial(slow.prove_lines, shelf, lines, self.slow.is_stopped)
-        self.slow.do(work, lambda good: self._rechecked(shelf, look, len(good) == len(lines)))
-
-    def _rechecked(self, shelf: Shelf, look: Stamp, is_good: bool) -> None:
-        waiting = self._waiting.pop(shelf.task)
-        if self.slow.is_stopped():
-            return
-        if is_good:
-            try:
-                shelf.finish(look)
-            except (OSError, StoreError) as error:
-                # Proven all the same; it will be once more when somebody looks again.
-                log.warning("task %s: its new stamp cannot be noted: %s", short(shelf.task), error)
-        else:
-            log.warning("task %s: its file was changed from outside, it is dropped", short(shelf.task))
-            self.damage(shelf)
-        for job in waiting:
-            job()
 
     # ── going away ───────────────────────────────────────────────────────────────────────────────────────────────
 
