@@ -251,7 +251,7 @@ def test_a_connection_is_kept_for_a_minute_and_while_it_is_used() -> None:
     parent.fetch(0, lease=2)
     assert parent.wait(59.0) == []
     parent.fetch(0, lease=3, credit=CHUNK)
-    parent.wait(50.0)
+    assert parent.wait(50.0) == []
     parent.credit(1, lease=3)
     assert parent.wait(20.0) == []
     parent.stop(lease=3)
