@@ -111,6 +111,16 @@ def _brokers(raw: Value) -> tuple[str, ...]:
     return found
 
 
+def _folders(raw: Value) -> tuple[str, ...]:
+    """A list, or in the environment paths with colons between them; absolute."""
+    given = raw if isinstance(raw, (list, tuple)) else _text(raw).split(os.pathsep)
+    found = tuple(dict.fromkeys(os.path.abspath(os.path.expanduser(_text(one))) for one in given if one))
+    for folder in found:
+        if not os.path.isdir(folder):
+            raise SettingsError(f"{folder} is no directory; name one that exists")
+    return found
+
+
 _duration = _as(parse_duration)
 _size = _as(parse_size)
 _rate = _as(parse_rate)
@@ -154,6 +164,7 @@ BROKER = (
     Setting("broker.beat", "beat_seconds", _seconds(0.1)),
     Setting("broker.seed-slots", "seed_slots", _whole(1, 65_535)),
     Setting("broker.seed-up-limit", "seed_up_limit", _rate),
+    Setting("broker.files", "files", _folders),
     *STORE,
     *SOURCE,
 )

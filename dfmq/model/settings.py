@@ -38,6 +38,8 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True):
     per_host: int = 16
     #: bytes read from a source and not yet written, for each read: as much as the store takes without waiting
     window_bytes: int = 32 * MIB
+    #: folders whose files may be sources; None: every file this process may read. Who reads for others sets it.
+    files: tuple[str, ...] | None = None
 
 
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,5 +77,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: the seed's leases at once: its bandwidth over a peer's, times three; 32 suits 10:1
     seed_slots: int = 32
     seed_up_limit: int = 0
+    #: folders whose files peers may ask for as file:///…; none unless named: a broker may read more than its peers may
+    files: tuple[str, ...] = ()
     store: StoreSettings = StoreSettings()
     source: SourceSettings = SourceSettings()

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from dfmq.edges import metrics
 from dfmq.edges.bus import sockets
 from dfmq.edges.bus.local import local_endpoint
@@ -33,13 +35,19 @@ def run_peer(settings: PeerSettings, ready: Ready) -> int:
 
     async def inhabit(house: _House) -> dict[str, Any]:
         alone = not settings.brokers
+        # Alone it reads for its own user, who may read what it may; a broker's permits may be for anybody.
+        source = settings.source if alone else msgspec.structs.replace(settings.source, files=())
         advertise = settings.advertise or _own_address(settings.listen, settings.brokers)
         if alone:
             own = BrokerSettings(home=settings.home, store=settings.store, source=settings.source)
             house.add_broker(own, listens=False, advertise=advertise)
         local = local_endpoint(house.home)
         peer = house.add_peer(
-            settings, (INPROC,) if alone else settings.brokers, advertise=advertise, local=local, is_seed=alone
+            msgspec.structs.replace(settings, source=source),
+            (INPROC,) if alone else settings.brokers,
+            advertise=advertise,
+            local=local,
+            is_seed=alone,
         )
         if settings.idle_exit:
             house.exit_when_idle(peer, settings.idle_exit)
@@ -63,7 +71,7 @@ def run_broker(settings: BrokerSettings, ready: Ready) -> int:
             up_limit=settings.seed_up_limit,
             slots=settings.seed_slots,
             store=settings.store,
-            source=settings.source,
+            source=msgspec.structs.replace(settings.source, files=settings.files),
         )
         peer = house.add_peer(seed, (INPROC,), advertise=advertise, local="", is_seed=True)
         api = await house.serve_api(settings.api, broker) if settings.api else ""

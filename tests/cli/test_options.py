@@ -106,3 +106,14 @@ def test_no_two_settings_share_a_name() -> None:
 def test_a_misspelt_variable_is_noticed_and_an_orchestrators_is_not() -> None:
     environment = {"DFMQ_BROKERS": "", "DFMQ_BROKER_SERVICE_HOST": "", "DFMQ_BROKER_PORT_7400_TCP": "", "DFMQ_HOME": ""}
     assert doubtful_variables(environment) == ["DFMQ_BROKERS is not a setting; did you mean DFMQ_BROKER?"]
+
+
+def test_folders_of_sources_are_a_list_made_absolute_and_must_exist(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    both = (f"{tmp_path}/a", f"{tmp_path}/b")
+    assert broker_settings({}, {"DFMQ_BROKER_FILES": f"{tmp_path}/a:{tmp_path}/c/../b"}).files == both
+    assert broker_settings({"broker.files": both}, {}).files == both
+    assert broker_settings({}, {}).files == ()
+    with pytest.raises(SettingsError, match="--files: /no/such is no directory"):
+        broker_settings({"broker.files": ("/no/such",)}, {})

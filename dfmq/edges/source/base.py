@@ -106,7 +106,7 @@ class Sources:
         if urlsplit(request.url.strip()).scheme.lower() == "file":
             from dfmq.edges.source.file import ask_file
 
-            return await ask_file(asked)
+            return await ask_file(asked, self._settings.files)
         return await (await self._http_source()).ask(asked)
 
     async def _http_source(self) -> HttpSource:

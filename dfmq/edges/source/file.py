@@ -1,4 +1,4 @@
-"""file:///PATH as a source: read in blocks by a thread, and never a mix of two versions."""
+"""file:///PATH as a source: read in blocks by a thread, never a mix of two versions, and only where that is allowed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from dfmq.model.pieces import MIB
 
 #: One pread. As large as the largest chunk and cut at its multiples, so a chunk is never put together from two blocks.
 BLOCK_BYTES = MIB
+#: O_NONBLOCK: opening a fifo without a writer would wait for ever; a regular file does not care.
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-async def ask_file(asked: Asked) -> SourceReply:
-    """Open the file and say what it is. See Sources.ask."""
+async def ask_file(asked: Asked, folders: tuple[str, ...] | None) -> SourceReply:
+    """Open the file and say what it is. `folders`: it must be in one of them, in fact; None: anywhere. See
+    Sources.ask."""
     url = asked.request.url.strip()
     path = unquote_to_bytes(urlsplit(url).path)
-    handle, found = await asyncio.to_thread(_opened, path)
+    handle, found = await asyncio.to_thread(_opened, path, folders)
     etag = _stamp(found)
     same = not asked.etag or asked.etag == etag
     if asked.unchanged_will_do and asked.etag == etag:
@@ -37,11 +40,12 @@ async def ask_file(asked: Asked) -> SourceReply:
     return FileReply(head, handle, os.fsdecode(path))
 
 
-def _opened(path: bytes) -> tuple[int, os.stat_result]:
+def _opened(path: bytes, folders: tuple[str, ...] | None) -> tuple[int, os.stat_result]:
     name = os.fsdecode(path)
+    if b"\0" in path:
+        raise SourceRefused(f"file {name!r}: no file has such a name", permanent=True)
     try:
-        # O_NONBLOCK: opening a fifo without a writer would wait for ever; a regular file does not care.
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        handle = os.open(path, _FLAGS) if folders is None else _open_inside(path, folders)
     except OSError as error:
         raise _refusal(name, error) from error
     try:
@@ -55,6 +59,35 @@ def _opened(path: bytes) -> tuple[int, os.stat_result]:
         os.close(handle)
         raise
     return handle, found
+
+
+def _open_inside(path: bytes, folders: tuple[str, ...]) -> int:
+    """Open a file that is in one of the folders once every link is followed. What is outside is refused whether it
+    exists or not. Raises SourceRefused, OSError."""
+    real = os.path.realpath(path)
+    for folder in folders:
+        root = os.path.realpath(os.fsencode(folder))
+        inside = os.path.relpath(real, root)
+        if inside != b"." and inside.split(b"/")[0] != b"..":
+            return _walk(root, inside.split(b"/"))
+    raise SourceRefused(
+        f"file {os.fsdecode(path)}: this host gives no such file to others; dfmq-broker --files DIR lets it give "
+        "those below DIR",
+        permanent=True,
+    )
+
+
+def _walk(root: bytes, names: list[bytes]) -> int:
+    """Open step by step and follow no link: one that is put there after the path was looked at leads nowhere."""
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names[:-1]:
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        return os.open(names[-1], _FLAGS | os.O_NOFOLLOW, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _refusal(name: str, error: OSError) -> SourceError:
