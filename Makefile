@@ -24,11 +24,11 @@ check: $(STAMP)  ## style, types, import floors and the quick tests, in under a 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -x tests/model tests/wire tests/docs
+	$(BIN)/python -m pytest -q -x tests/model tests/wire tests/machines tests/docs
 
 bench: $(STAMP)  ## list the measurements and how to run them
-	@for file in bench/*.py bench/*/*.py; do \
-	    test -e "$$file" && sed -n '1,/"""/ s|^"""\([^"]*\).*|'"$(BIN)/python $$file"'\n    \1|p' "$$file"; done; true
+	@for file in $$(grep -l __main__ bench/*.py); do \
+	    echo "$(BIN)/python $$file"; sed -n '1s|^"""\([^"]*\).*|    \1|p' $$file; done
 
 docs: $(STAMP)  ## hold the documents against the code: clauses, tables, names, links, commands
 	$(BIN)/python -m pytest -q tests/docs
@@ -43,5 +43,5 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dfmq needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version): say make PYTHON=python3.12 (or whichever you have)"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv module first (Debian and Ubuntu: apt install python3-venv)"; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test,check]'
 	@touch $@
