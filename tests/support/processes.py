@@ -17,10 +17,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +65,14 @@ class Got:
     def last(self) -> dict[str, Any]:
         """The final object: done or failed."""
         return self.events[-1]
+
+    @property
+    def receipt(self) -> dict[str, int]:
+        """Where its bytes came from."""
+        assert self.status == 0, self
+        found: dict[str, int] = self.last["receipt"]
+        assert sum(found.values()) == self.last["bytes"], found
+        return found
 
 
 @dataclass
@@ -124,29 +134,42 @@ class House:
     def broker(self, name: str = "broker", *flags: str, listen: str = "tcp://127.0.0.1:0", **env: str) -> Node:
         home = self.folder / name
         words = ["--listen", listen, "--publish", "tcp://127.0.0.1:0", *flags]
-        return self._start(name, home, ["-m", "dfmq.cli.broker", "--home", str(home), *words], env)
+        return self._ready(self._launch(name, home, ["-m", "dfmq.cli.broker", "--home", str(home), *words], env))
 
     def peer(self, name: str, broker: Node | str | None, *flags: str, **env: str) -> Node:
         """`broker` None: the peer runs one of its own."""
-        home = self.folder / name
+        return self.peers([name], broker, *flags, **env)[0]
+
+    def peers(self, names: Sequence[str], broker: Node | str | None, *flags: str, **env: str) -> list[Node]:
+        """Several at once, which takes less time than one after the other."""
+        launched = [
+            self._launch(name, self.folder / name, self._peer_words(name, broker, flags), env) for name in names
+        ]
+        return [self._ready(node) for node in launched]
+
+    def _peer_words(self, name: str, broker: Node | str | None, flags: Sequence[str]) -> list[str]:
         words = ["--listen", "tcp://127.0.0.1:0", *flags]
         if broker is not None:
             words += ["--broker", broker if isinstance(broker, str) else broker.control]
-        return self._start(name, home, ["-m", "dfmq.cli.peer", "--home", str(home), *words], env)
+        return ["-m", "dfmq.cli.peer", "--home", str(self.folder / name), *words]
 
-    def _start(self, name: str, home: Path, words: list[str], env: dict[str, str]) -> Node:
+    def _launch(self, name: str, home: Path, words: list[str], env: dict[str, str]) -> Node:
         log = self.folder / f"{name}.err"
         with log.open("a") as errors:
             popen = subprocess.Popen(
                 [sys.executable, *words, "--json"],
                 stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True, env=environment(**env),
             )  # fmt: skip
-        assert popen.stdout is not None
-        line = popen.stdout.readline()
-        popen.stdout.close()
-        assert line.startswith("{"), f"{name} did not get ready: {log.read_text()}"
-        node = Node(name, home, popen, json.loads(line), log)
+        node = Node(name, home, popen, {}, log)
         self.nodes.append(node)
+        return node
+
+    def _ready(self, node: Node) -> Node:
+        assert node.popen.stdout is not None
+        line = node.popen.stdout.readline()
+        node.popen.stdout.close()
+        assert line.startswith("{"), f"{node.name} did not get ready: {node.log.read_text()}"
+        node.said.update(json.loads(line))
         return node
 
     def start_get(self, peer: Node | Path, *words: str | Path, **env: str) -> subprocess.Popen[str]:
@@ -194,6 +217,21 @@ class House:
             for node in self.nodes:
                 text = node.log.read_text()
                 assert "Traceback" not in text and node.popen.returncode != 70, f"{node.name}: {text[-3000:]}"
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens at just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def receipts(got: Iterable[Got]) -> Counter[str]:
+    """Where the bytes of several gets came from, added up."""
+    total: Counter[str] = Counter()
+    for one in got:
+        total.update(one.receipt)
+    return total
 
 
 def finish(popen: subprocess.Popen[str], typed: str = "") -> Got:
