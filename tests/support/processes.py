@@ -142,16 +142,15 @@ class House:
 
     def peers(self, names: Sequence[str], broker: Node | str | None, *flags: str, **env: str) -> list[Node]:
         """Several at once, which takes less time than one after the other."""
-        launched = [
-            self._launch(name, self.folder / name, self._peer_words(name, broker, flags), env) for name in names
-        ]
+        launched = [self._launch_peer(name, broker, flags, env) for name in names]
         return [self._ready(node) for node in launched]
 
-    def _peer_words(self, name: str, broker: Node | str | None, flags: Sequence[str]) -> list[str]:
+    def _launch_peer(self, name: str, broker: Node | str | None, flags: Sequence[str], env: dict[str, str]) -> Node:
+        home = self.folder / name
         words = ["--listen", "tcp://127.0.0.1:0", *flags]
         if broker is not None:
             words += ["--broker", broker if isinstance(broker, str) else broker.control]
-        return ["-m", "dfmq.cli.peer", "--home", str(self.folder / name), *words]
+        return self._launch(name, home, ["-m", "dfmq.cli.peer", "--home", str(home), *words], env)
 
     def _launch(self, name: str, home: Path, words: list[str], env: dict[str, str]) -> Node:
         log = self.folder / f"{name}.err"
