@@ -1,14 +1,16 @@
 """One task from nginx to N receivers on one machine, unshaped, verified: dfmq beside curl, in turn in one run.
 
-    python -m bench.loopback [--receivers 8] [--size-mib 512] [--rounds 3] [--dir /dev/shm] [--json FILE]
+    python -m bench.loopback [--receivers 8] [--size-mib 512] [--rounds 3] [--dir /tmp] [--json FILE]
 
-Files are warm: the first round of each system is not counted. CPU seconds are those of every process of the system,
+Files are warm: before each round as much page cache as it will fill is written and given back, and the first round of
+each system is not counted. CPU seconds are those of every process of the system,
 nginx, broker and start-up included; start-up is also shown apart (broker, peers: until ready).
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 from bench.fleet import (
@@ -23,15 +25,18 @@ from bench.fleet import (
     report,
     run_together,
     sha256_of,
+    warmed,
 )
 
 
 def dfmq_round(folder: str, content: Path, digest: str, receivers: int) -> Round:
     """A fresh broker and fresh peers; one dfmq-get through each, started together."""
+    size = content.stat().st_size
     with fleet(folder) as made:
-        nginx = made.nginx(content.parent, "127.0.0.1:18080")
-        broker = made.broker(listen="tcp://127.0.0.1:17400", publish="tcp://127.0.0.1:17401")
-        peers = [made.peer(n, "tcp://127.0.0.1:17400") for n in range(receivers)]
+        with warmed(made.home, size * (receivers + 1)):
+            nginx = made.nginx(content.parent, "127.0.0.1:18080")
+            broker = made.broker(listen="tcp://127.0.0.1:17400", publish="tcp://127.0.0.1:17401")
+            peers = [made.peer(n, "tcp://127.0.0.1:17400") for n in range(receivers)]
         nodes = [broker, *peers]
         startup = sum(node.cpu_ready for node in nodes)
         outputs = [made.home / f"out{n}" for n in range(receivers)]
@@ -43,7 +48,6 @@ def dfmq_round(folder: str, content: Path, digest: str, receivers: int) -> Round
         wall, each, cpu = run_together(commands)
         cpu += sum(cpu_seconds(node.pid) for node in nodes) + cpu_seconds(nginx.pid) - nginx.cpu_ready
         rss = max(peak_rss(peer.pid) for peer in peers)
-        size = content.stat().st_size
         for output in outputs:
             if sha256_of(output) != digest:
                 raise RuntimeError(f"{output} is not the content")
@@ -52,8 +56,10 @@ def dfmq_round(folder: str, content: Path, digest: str, receivers: int) -> Round
 
 def curl_round(folder: str, content: Path, digest: str, receivers: int) -> Round:
     """N plain curls from the same nginx."""
+    size = content.stat().st_size
     with fleet(folder) as made:
-        nginx = made.nginx(content.parent, "127.0.0.1:18080")
+        with warmed(made.home, size * (receivers + 1)):
+            nginx = made.nginx(content.parent, "127.0.0.1:18080")
         outputs = [made.home / f"out{n}" for n in range(receivers)]
         url = f"http://127.0.0.1:18080/{content.name}"
         wall, each, cpu = run_together([["curl", "-sS", "-o", str(output), url] for output in outputs])
@@ -61,7 +67,7 @@ def curl_round(folder: str, content: Path, digest: str, receivers: int) -> Round
         for output in outputs:
             if sha256_of(output) != digest:
                 raise RuntimeError(f"{output} is not the content")
-        return Round(wall, each, cpu, 0.0, content.stat().st_size * receivers, made.source_bytes()[1], 0)
+        return Round(wall, each, cpu, 0.0, size * receivers, made.source_bytes()[1], 0)
 
 
 def main() -> None:
@@ -69,7 +75,7 @@ def main() -> None:
     parser.add_argument("--receivers", type=int, default=8)
     parser.add_argument("--size-mib", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dir", default="/dev/shm")
+    parser.add_argument("--dir", default=tempfile.gettempdir())
     parser.add_argument("--only", choices=["dfmq", "curl"])
     parser.add_argument("--json")
     chosen = parser.parse_args()
