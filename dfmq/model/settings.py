@@ -28,7 +28,7 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: nothing for so long is a stall: the read is broken off and resumed
     stall_seconds: float = 10.0
     connect_seconds: float = 10.0
-    #: tries in a row without one byte of progress before the task fails
+    #: tries in a row without one byte of progress before the task fails; twice as many once something has come
     retries: int = 4
     #: an answer without Cache-Control is used for so long before the source is asked again
     revalidate_seconds: float = 10.0

@@ -41,12 +41,14 @@ class Reader:
         self.disk: dict[TaskId, Shelved] = {}
         self.source_bytes = 0
         self.settings = SourceSettings(**settings)
+        self.starts = 0
         self.start()
 
     def start(self) -> None:
         """A new process: nothing is in memory."""
         self.holdings = Holdings()
-        self.fetching = Fetching(self.holdings, self.settings, "xxh3_128", random.Random(7))
+        self.starts += 1
+        self.fetching = Fetching(self.holdings, self.settings, "xxh3_128", random.Random(self.starts))
         self.ask: want.AskSource | None = None
         self.read: want.ReadSource | None = None
         self.position = 0

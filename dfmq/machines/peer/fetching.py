@@ -189,6 +189,7 @@ class Fetching:
         content = holding.content if holding is not None else rules.content(task, answer)
         effects += [self._announcements.sourced(permit, task, content, fresh) for permit in reading.permits]
         if holding is not None:
+            holding.learn_validators(answer.etag, answer.last_modified)
             effects += self._announcements.pieces(holding)
         return effects + self._remove(reading, now)
 
@@ -208,8 +209,7 @@ class Fetching:
             holding = self._holdings[reading.task] = rules.begin(reading, answer)
         reading.begin(holding)
         reading.is_settled, reading.from_zero, reading.is_doubtful = True, False, False
-        if not holding.etag and not holding.last_modified:
-            holding.etag, holding.last_modified = answer.etag, answer.last_modified
+        holding.learn_validators(answer.etag, answer.last_modified)
         named = bool(holding.etag or holding.last_modified or reading.request.digest)
         reading.takes_ranges = answer.ranges and named
         reading.fresh_until = now + rules.fresh_seconds(answer)
@@ -386,7 +386,11 @@ class Fetching:
                 return [*self._fail(reading, now, "digest_mismatch", text), DropTask(task)]
         # Pieces that became whole in the same turn may not have been told yet.
         effects = self._announcements.pieces(holding) if reading.permits else []
-        return [*effects, Record("source.ended", {"task": task, "bytes": holding.cut.length}), *self._remove(reading, now)]
+        return [
+            *effects,
+            Record("source.ended", {"task": task, "bytes": holding.cut.length}),
+            *self._remove(reading, now),
+        ]
 
     # ── trouble ───────────────────────────────────────────────────────────────────────────────────────────────
 

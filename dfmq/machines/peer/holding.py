@@ -142,6 +142,11 @@ class Holding:
         offset, length = self.cut.chunk_span(piece, chunk)
         return StoredSpan(self.task, self.content.generation, offset, length)
 
+    def learn_validators(self, etag: str, last_modified: str) -> None:
+        """The source names this generation so; not when that is known (a mirror may call it otherwise)."""
+        if not self.etag and not self.last_modified:
+            self.etag, self.last_modified = etag, last_modified
+
     def ask_proof(self, algorithm: str) -> bool:
         """Whether ProveContent is to be asked for now: not when it is known or under way."""
         if algorithm in self.proved:
