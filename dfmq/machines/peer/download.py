@@ -81,6 +81,8 @@ class Download:
         self.tally = Tally(holding.proven_bytes() if holding is not None else 0)
         #: leases the broker owes us
         self.wanted = 0
+        #: whether the broker still counts the wants of a generation that is gone is not said: they are to be stated
+        self._is_unsure = False
         self._holdings = holdings
         self._session = session
         self._intake = intake
@@ -89,6 +91,8 @@ class Download:
         self._inflows: dict[int, Inflow] = {}
         #: granted before the store was ready, by lease
         self._early: dict[int, Lease] = {}
+        #: leases from before the last Welcome: the broker may not know them
+        self._doubtful: set[int] = set()
         #: lease that is over → whether the want it answered counts again already
         self._ended: dict[int, bool] = {}
 
@@ -107,6 +111,7 @@ class Download:
             return []
         holding = self._holdings.get(self.task)
         has_any = holding is not None and holding.held != 0
+        self._is_unsure = False
         self.wanted = self._room(now)
         self._asked_at = now
         message = Open(
@@ -118,6 +123,12 @@ class Download:
             no_source=self.no_source,
         )
         return [TellBroker(message)]
+
+    def welcomed(self, now: float) -> list[PeerEffect]:
+        """A broker has us, maybe one that knows nothing: say all anew."""
+        spares = [inflow.spare.lease for inflow in self._inflows.values() if inflow.spare is not None]
+        self._doubtful = {*self._early, *spares, *(inflow.lease.lease for inflow in self._inflows.values())}
+        return self.ask(now) if self.phase != "loading" else []
 
     def unknown(self, now: float) -> list[PeerEffect]:
         """The broker knows nothing of us and some task, maybe this one, or we nothing of what it knows."""
@@ -136,15 +147,14 @@ class Download:
             if holding.cut.length is None and message.length is not None:
                 effects += self.sealed(message.length, now)
         else:
-            is_other = holding is not None
+            self._is_unsure = self._is_unsure or holding is not None
             effects += self._drop_all("cancelled", now)
             content = Content(Generation(message.generation), cut, message.algorithm)
             holding = self._known = self._holdings[self.task] = Holding(self.task, content, self.request)
             self.tally.restart()
             self.phase = "asking"
-            if is_other:
-                # Whether the broker still counts the wants of the other generation is not said: state them.
-                effects += self.ask(now)
+        if self._is_unsure:
+            effects += self.ask(now)
         effects += self._neighbours.listen(self.task, message.neighbours)
         if holding.is_open:
             return effects + (self._run(now) if self.phase == "asking" else self._more(now))
@@ -157,6 +167,7 @@ class Download:
         """Another content, or none, stands in the place of ours. Unless we put it there, the broker says Opened."""
         if self._holdings.get(self.task) is self._known:
             return []
+        self._is_unsure = self._is_unsure or self._known is not None
         self._known = self._holdings.get(self.task)
         effects = self._drop_all("cancelled", now)
         self.tally.restart()
@@ -187,6 +198,7 @@ class Download:
         effects: list[PeerEffect] = []
         for lease in message.leases:
             self.wanted = max(0, self.wanted - 1)
+            self._doubtful.discard(lease.lease)
             if self.phase in ("running", "proving"):
                 effects += self._take(lease, now)
             else:
@@ -201,15 +213,13 @@ class Download:
             return self._session.tell(Have(task=self.task, generation=holding.content.generation, pieces=[piece]))
         beyond = cut.length is not None and piece >= cut.count
         if beyond or len(lease.proofs) != cut.chunks_in(piece) * DIGEST_BYTES:
-            self._note_end(lease.lease, counts_again=True)
-            self.wanted += 1
             text = f"{len(lease.proofs)} octets of proofs do not fit the cut"
-            return self._session.tell(Failed(task=self.task, lease=lease.lease, piece=piece, code="refused", text=text))
+            return self._say_failed(lease, "refused", text, now)
         effects: list[PeerEffect] = []
         namesake = self._intake.inflows.get(lease.lease)
         if namesake is not None:
             # A broker that began anew numbers from the start again; the older of the two gives way.
-            effects += namesake.owner.failed(namesake, "cancelled", "another lease has its name", now)
+            effects += namesake.owner.displaced(namesake, now)
         running = self._inflows.get(piece)
         if running is not None:
             running.spare = lease
@@ -234,15 +244,25 @@ class Download:
         if inflow.is_own:
             self._neighbours.discredit(self.task, inflow.piece, lease.endpoint)
         else:
-            counts_again = code != "cancelled"
-            self._note_end(lease.lease, counts_again=counts_again)
-            self.wanted += counts_again
-            effects += self._session.tell(
-                Failed(task=self.task, lease=lease.lease, piece=inflow.piece, code=code, text=text)
-            )
+            effects += self._say_failed(lease, code, text, now)
         if inflow.spare is not None:
             effects += self._take(inflow.spare, now)
         return effects + self._more(now)
+
+    def _say_failed(self, lease: Lease, code: str, text: str, now: float) -> list[PeerEffect]:
+        """Tell that a lease came to nothing, and count its want as the broker does."""
+        counts_again = code != "cancelled"
+        self._note_end(lease.lease, counts_again=counts_again)
+        self.wanted += counts_again
+        failed = Failed(task=self.task, lease=lease.lease, piece=lease.piece, code=code, text=text)
+        effects = self._session.tell(failed)
+        return effects + self.ask(now) if lease.lease in self._doubtful else effects
+
+    def displaced(self, inflow: Inflow, now: float) -> list[PeerEffect]:
+        """Another lease has got the number of this one, which no broker knows any more."""
+        del self._inflows[inflow.piece]
+        effects = self._intake.end(inflow, "cancelled", now)
+        return effects + self._take(inflow.spare, now) if inflow.spare is not None else effects
 
     def revoked(self, message: Revoke, now: float) -> list[PeerEffect]:
         """The broker takes leases back; the wants they answered count again, and it knows."""
@@ -412,6 +432,7 @@ class Download:
     def close(self, now: float) -> list[PeerEffect]:
         """End everything; what is stored stays, for the next try."""
         self.phase = "over"
+        self.wanted = 0
         effects = self._drop_all("cancelled", now)
         self._intake.forget(self.task)
         effects += self._neighbours.listen(self.task, [])
@@ -427,7 +448,6 @@ class Download:
         self._inflows.clear()
         self._early.clear()
         self._ended.clear()
-        self.wanted = 0
         return effects
 
     @property

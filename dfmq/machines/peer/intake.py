@@ -190,13 +190,14 @@ class Intake:
         asked_at = self._stalls.next()
         if asked_at is None or asked_at > now:
             return []
-        asleep = now - asked_at if now - asked_at > ASLEEP_SECONDS else 0.0
+        was_asleep = now - asked_at > ASLEEP_SECONDS
         effects: list[PeerEffect] = []
         for lease in self._stalls.due(now):
             inflow = self.inflows.get(lease)
             if inflow is None or inflow.has_landed:
                 continue
-            inflow.heard_at += asleep
+            if was_asleep:
+                inflow.heard_at = now
             stalls_at = inflow.stalls_at()
             if stalls_at is None or stalls_at > now:
                 self._stalls.set(lease, now + 1.0 if stalls_at is None else stalls_at)

@@ -243,8 +243,7 @@ class PeerMachine:
             return effects
         effects += self._fetching.forget_broker(now)
         for download in self._downloads.values():
-            if download.phase != "loading":
-                effects += download.ask(now)
+            effects += download.welcomed(now)
         for task, holding in self._holdings.items():
             if holding.held and task not in self._downloads:
                 effects += self._keeping.say_held(holding)

@@ -61,7 +61,6 @@ class Session:
         self.epoch = 0
         #: since when no broker has us; None: one has
         self.unwelcome_since: float | None = None
-        self.was_ever_welcomed = False
         #: smoothed control round trip, seconds; 0.0 unknown
         self.round_trip = 0.0
         self.sample = HostSample()
@@ -155,7 +154,6 @@ class Session:
         self.state = after
         if after == "welcomed":
             self.unwelcome_since = None
-            self.was_ever_welcomed = True
             self._tries = self._hellos_unanswered = self._beats_unanswered = 0
             self._sent_at_by_stamp.clear()
             self._due_at = now

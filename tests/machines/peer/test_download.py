@@ -1,0 +1,406 @@
+"""How one task comes in: wants, leases, credit, chunks that are true and others, pieces held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.peer_talk import PeerTalk, all_of, to_broker, to_client, to_parents
+from support.talk import CHUNKS, CUT, GENERATION, OTHER_GENERATION, REQUEST, TASK, digest, exchange, peer_id, proofs
+
+from dfmq.machines import effects as do
+from dfmq.machines import events as told
+from dfmq.model import bitfield
+from dfmq.model.host import HostSample
+from dfmq.model.ids import LeaseId
+from dfmq.model.pieces import MIB, PieceMap
+from dfmq.wire import messages as said
+
+#: sixteen chunks of 1 MiB a piece: more than a window
+LARGE = PieceMap(64 * MIB, 16 * MIB, MIB)
+
+
+def opened(peer: PeerTalk, cut: PieceMap = CUT, generation: bytes = GENERATION) -> list[Any]:
+    message = said.Opened(
+        task=TASK,
+        generation=generation,
+        length=cut.length,
+        piece_length=cut.piece_length,
+        chunk_length=cut.chunk_length,
+    )
+    return peer.hears(message)
+
+
+def running(cut: PieceMap = CUT) -> PeerTalk:
+    """A peer whose download of the content has just begun to run."""
+    peer = PeerTalk()
+    peer.wants()
+    opened(peer, cut)
+    peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
+    return peer
+
+
+def large_proofs(piece: int) -> bytes:
+    return b"".join(digest(piece, chunk) for chunk in range(LARGE.chunks_in(piece)))
+
+
+def granted_large(peer: PeerTalk, lease: int, piece: int, parent: str = "parent") -> list[Any]:
+    one = said.Lease(
+        lease=lease, piece=piece, parent=peer_id(parent), endpoint=exchange(parent), proofs=large_proofs(piece)
+    )
+    return peer.hears(said.Grant(task=TASK, generation=GENERATION, leases=[one]))
+
+
+def large_chunk(peer: PeerTalk, lease: int, piece: int, chunk: int, **other: Any) -> list[Any]:
+    fields = {"length": MIB, "digest": digest(piece, chunk), **other}
+    return peer.told(told.ChunkArrived(LeaseId(lease), piece, chunk, payload="payload", **fields))
+
+
+def credit(effects: list[Any]) -> int:
+    return sum(m.credit for m in to_parents(effects) if isinstance(m, said.Fetch | said.Credit))
+
+
+def of_kind(kind: type[Any], messages: list[Any]) -> list[Any]:
+    return [message for message in messages if isinstance(message, kind)]
+
+
+# ── from wish to lease ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_open_says_what_is_held_and_how_many_leases_are_wanted_at_once() -> None:
+    peer = PeerTalk()
+    (open_,) = of_kind(said.Open, to_broker(peer.wants()))
+    assert (open_.held, open_.generation, open_.want) == (b"", b"", 3)
+
+
+def test_grants_that_come_before_the_store_is_ready_are_kept_until_it_is() -> None:
+    peer = PeerTalk()
+    peer.wants()
+    opened(peer)
+    assert to_parents(peer.granted(1, 0)) == []
+    (fetch,) = to_parents(peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {})))
+    assert isinstance(fetch, said.Fetch)
+    assert (fetch.lease, fetch.piece) == (1, 0)
+
+
+def test_only_chunks_that_are_missing_are_asked_for() -> None:
+    peer = PeerTalk()
+    peer.wants()
+    opened(peer)
+    peer.told(told.StoreOpened(TASK, GENERATION, 0, {0: 0b0101}, {}))
+    (fetch,) = to_parents(peer.granted(1, 0))
+    assert isinstance(fetch, said.Fetch)
+    assert bitfield.from_bytes(fetch.chunks) == 0b1010
+    assert fetch.credit == 2 * CUT.chunk_length
+
+
+def test_a_piece_that_is_held_already_is_answered_with_have() -> None:
+    peer = running()
+    peer.takes(1, 0)
+    assert of_kind(said.Have, to_broker(peer.granted(2, 0)))[0].pieces == [0]
+
+
+def test_proofs_that_do_not_fit_the_cut_make_no_lease() -> None:
+    peer = running()
+    lease = said.Lease(lease=1, piece=0, parent=peer_id("p"), endpoint=exchange("p"), proofs=b"x" * 16)
+    (failed,) = to_broker(peer.hears(said.Grant(task=TASK, generation=GENERATION, leases=[lease])))
+    assert isinstance(failed, said.Failed)
+    assert failed.code == "refused"
+
+
+def test_no_more_pieces_are_wanted_than_are_missing() -> None:
+    peer = running()
+    wanted = sum(m.count for m in of_kind(said.Want, to_broker(peer.granted(1, 0) + peer.granted(2, 1))))
+    assert wanted == 0
+
+
+def test_the_next_piece_is_wanted_before_the_last_one_is_stored() -> None:
+    peer = running(LARGE)
+    for lease in range(3):
+        assert not of_kind(said.Want, to_broker(granted_large(peer, lease, lease)))
+    effects: list[Any] = []
+    for chunk in range(16):
+        assert not of_kind(said.Want, to_broker(effects))
+        effects = large_chunk(peer, 0, 0, chunk)
+        if chunk % 4 == 3 and chunk < 15:
+            peer.stored(0, range(chunk - 3, chunk + 1))
+    assert [want.count for want in of_kind(said.Want, to_broker(effects))] == [1]
+
+
+# ── credit ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_credit_is_a_window_at_first_and_comes_back_as_chunks_are_stored() -> None:
+    peer = running(LARGE)
+    assert credit(granted_large(peer, 1, 0)) == 8 * MIB
+    given = 0
+    for chunk in range(8):
+        given += credit(large_chunk(peer, 1, 0, chunk))
+    assert given == 0, "what is not stored gives no credit: a slow disk stops the net"
+    assert credit(peer.stored(0, range(3))) == 0, "credit goes out in halves of a window"
+    assert credit(peer.stored(0, [3])) == 4 * MIB
+    assert credit(peer.stored(0, range(4, 8))) == 4 * MIB
+
+
+def test_the_whole_of_a_small_piece_is_credited_at_once() -> None:
+    assert credit(running().granted(1, 0)) == CUT.piece_length
+
+
+def test_credit_and_unstored_bytes_of_all_leases_keep_below_the_write_behind() -> None:
+    peer = running(LARGE)
+    total = sum(credit(granted_large(peer, lease, lease)) for lease in range(4))
+    assert total == 32 * MIB
+    peer.told(told.HostSampled(HostSample()))
+    assert credit(large_chunk(peer, 1, 1, 0)) == 0
+
+
+def test_a_pressed_host_gives_less_credit_and_wants_fewer_leases() -> None:
+    peer = running(LARGE)
+    peer.now += 10.0
+    peer.told(told.HostSampled(HostSample(memory_share=0.99)))
+    assert credit(granted_large(peer, 1, 0)) == 4 * MIB
+    for chunk in range(4):
+        large_chunk(peer, 1, 0, chunk)
+    assert credit(peer.stored(0, [0, 1])) == 2 * MIB
+
+
+def test_a_tasks_limit_lets_credit_out_at_its_rate() -> None:
+    peer = PeerTalk()
+    peer.hears(said.Welcome(epoch=7))
+    peer.client(said.Get(get=1, request=REQUEST, limit=MIB))
+    peer.told(told.StoreLoaded(TASK, None))
+    opened(peer, LARGE)
+    peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
+    given = credit(granted_large(peer, 1, 0))
+    chunk = 0
+    start = peer.now
+    while peer.now < start + 8.0:
+        given += credit(peer.passes(0.25))
+        while (chunk + 1) * MIB <= given and chunk < 16:
+            large_chunk(peer, 1, 0, chunk)
+            given += credit(peer.stored(0, [chunk]))
+            chunk += 1
+    assert 7 * MIB <= given <= 10 * MIB
+
+
+# ── chunks ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_true_chunk_goes_to_the_store_with_the_offset_its_indices_give() -> None:
+    peer = running()
+    peer.granted(1, 1)
+    (store,) = all_of(do.StoreChunk, peer.chunk(1, 1, 2))
+    assert (store.offset, store.digest) == (CUT.piece_length + 2 * CUT.chunk_length, digest(1, 2))
+
+
+@pytest.mark.parametrize("other", [{"digest": b"x" * 16}, {"length": MIB - 1}])
+def test_a_chunk_that_is_not_what_the_broker_named_ends_the_lease_and_is_not_stored(other: dict[str, Any]) -> None:
+    peer = running(LARGE)
+    granted_large(peer, 1, 0)
+    effects = large_chunk(peer, 1, 0, 3, **other)
+    assert not all_of(do.StoreChunk, effects)
+    assert [(m.code, m.lease) for m in of_kind(said.Stop, to_parents(effects))] == [("corrupt", 1)]
+    assert [(m.code, m.lease) for m in of_kind(said.Failed, to_broker(effects))] == [("corrupt", 1)]
+    assert [record.name for record in all_of(do.Record, effects)] == ["chunk.rejected"]
+
+
+def test_what_comes_beyond_the_credit_ends_the_lease() -> None:
+    peer = running(LARGE)
+    granted_large(peer, 1, 0)
+    for chunk in range(8):
+        large_chunk(peer, 1, 0, chunk)
+    effects = large_chunk(peer, 1, 0, 8)
+    assert not all_of(do.StoreChunk, effects)
+    assert [m.code for m in of_kind(said.Failed, to_broker(effects))] == ["refused"]
+    assert of_kind(said.Stop, to_parents(effects))
+
+
+def test_a_chunk_that_comes_twice_is_stored_once() -> None:
+    peer = running()
+    peer.granted(1, 0)
+    assert all_of(do.StoreChunk, peer.chunk(1, 0, 0))
+    assert not all_of(do.StoreChunk, peer.chunk(1, 0, 0))
+
+
+def test_a_parent_that_sends_the_same_for_ever_is_given_up() -> None:
+    peer = running()
+    peer.granted(1, 0)
+    effects: list[Any] = []
+    for _ in range(2 * CHUNKS):
+        effects += peer.chunk(1, 0, 0)
+    assert of_kind(said.Failed, to_broker(effects))
+
+
+def test_a_chunk_of_an_unknown_lease_or_piece_does_nothing() -> None:
+    peer = running()
+    peer.granted(1, 0)
+    assert peer.chunk(9, 0, 0) == []
+    assert peer.chunk(1, 1, 0) == []
+    assert peer.told(told.ChunkArrived(LeaseId(1), 0, 99, 10, digest(0, 99), "p")) == []
+
+
+def test_a_child_is_sent_the_very_payload_that_came_before_it_is_stored() -> None:
+    peer = running()
+    peer.granted(1, 0)
+    peer.child(
+        said.Fetch(
+            lease=5,
+            task=TASK,
+            generation=GENERATION,
+            piece=0,
+            chunks=b"\x0f",
+            credit=CUT.piece_length,
+            inbox="tcp://child:1",
+        )
+    )
+    effects = peer.chunk(1, 0, 2)
+    assert [(sent.chunk, sent.payload) for sent in all_of(do.SendChunk, effects)] == [(2, "payload 0.2")]
+
+
+# ── leases that come to nothing ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_parent_that_sends_nothing_is_given_up_after_five_seconds() -> None:
+    peer = running()
+    peer.granted(1, 0)
+    assert not of_kind(said.Failed, to_broker(peer.passes(4.9)))
+    assert [m.code for m in of_kind(said.Failed, to_broker(peer.passes(0.2)))] == ["stalled"]
+
+
+def test_a_stream_that_stops_is_noticed_within_a_second_and_its_chunks_are_kept() -> None:
+    peer = running()
+    peer.granted(1, 0)
+    for chunk in range(3):
+        peer.passes(0.01)
+        peer.chunk(1, 0, chunk)
+    effects = peer.passes(1.3)
+    assert [m.code for m in of_kind(said.Failed, to_broker(effects))] == ["stalled"]
+    (fetch,) = of_kind(said.Fetch, to_parents(peer.granted(2, 0, "other")))
+    assert bitfield.from_bytes(fetch.chunks) == 0b1000
+
+
+def test_nobody_is_blamed_for_the_time_we_slept_ourselves() -> None:
+    peer = running()
+    peer.granted(1, 0)
+    peer.chunk(1, 0, 0)
+    peer.now += 60.0
+    assert not of_kind(said.Failed, to_broker(peer.told(told.DeadlineReached())))
+    assert of_kind(said.Failed, to_broker(peer.passes(3.0)))
+
+
+def test_a_parent_that_has_no_credit_left_cannot_stall() -> None:
+    peer = running(LARGE)
+    granted_large(peer, 1, 0)
+    for chunk in range(8):
+        large_chunk(peer, 1, 0, chunk)
+    assert not of_kind(said.Failed, to_broker(peer.passes(20.0)))
+
+
+def test_chunks_of_a_lease_that_was_given_up_are_still_taken() -> None:
+    peer = running()
+    peer.granted(1, 0)
+    peer.chunk(1, 0, 0)
+    peer.passes(2.0)
+    peer.granted(2, 0, "other")
+    assert all_of(do.StoreChunk, peer.chunk(1, 0, 1))
+    assert not all_of(do.StoreChunk, peer.chunk(1, 0, 2, true=False))
+    for chunk in (1, 2, 3):
+        peer.chunk(2, 0, chunk)
+    assert of_kind(said.Have, to_broker(peer.stored(0, range(CHUNKS))))
+
+
+def test_a_parent_that_says_stop_ends_its_lease_and_is_told_nothing() -> None:
+    peer = running()
+    peer.granted(1, 0)
+    effects = peer.told(told.ParentSaid(exchange("parent"), said.Stop(lease=1, code="busy")))
+    assert [m.code for m in of_kind(said.Failed, to_broker(effects))] == ["refused"]
+    assert to_parents(effects) == []
+    assert peer.told(told.ParentSaid(exchange("stranger"), said.Stop(lease=1, code="busy"))) == []
+
+
+def test_a_second_lease_on_a_piece_waits_for_the_first_to_fail() -> None:
+    peer = running()
+    peer.granted(1, 0, "one")
+    assert to_parents(peer.granted(2, 0, "two")) == []
+    effects = peer.told(told.ParentSaid(exchange("one"), said.Stop(lease=1, code="going")))
+    assert [(m.lease, e.endpoint) for e in all_of(do.AskParent, effects) for m in [e.message]] == [(2, exchange("two"))]
+
+
+def test_a_lease_of_the_same_number_from_a_broker_that_began_anew_takes_the_older_ones_place() -> None:
+    peer = running()
+    peer.granted(1, 0, "one")
+    peer.chunk(1, 0, 0)
+    effects = peer.granted(1, 1, "two")
+    assert [type(m) for m in to_parents(effects)] == [said.Stop, said.Fetch]
+    assert not of_kind(said.Failed, to_broker(peer.chunk(1, 0, 1))), "a late chunk of the older is no lie of the newer"
+
+
+def test_revoked_wants_are_not_wanted_twice() -> None:
+    peer = running(LARGE)
+    for lease in range(3):
+        granted_large(peer, lease, lease)
+    effects = peer.hears(said.Revoke(task=TASK, leases=[0, 1]))
+    assert [m.lease for m in of_kind(said.Stop, to_parents(effects))] == [0, 1]
+    assert not of_kind(said.Want, to_broker(effects))
+    assert not of_kind(said.Want, to_broker(peer.hears(said.Revoke(task=TASK, leases=[0, 1, 77]))))
+    assert peer.machine.status(peer.now)["downloads"][TASK.hex()]["wanted"] == 2
+
+
+def test_a_revoke_that_crossed_a_have_counts_the_want_the_broker_counts() -> None:
+    peer = running()
+    peer.takes(1, 0)
+    before = peer.machine.status(peer.now)["downloads"][TASK.hex()]["wanted"]
+    peer.hears(said.Revoke(task=TASK, leases=[1]))
+    assert peer.machine.status(peer.now)["downloads"][TASK.hex()]["wanted"] == before + 1
+
+
+# ── the content changes, ends, is proven ──────────────────────────────────────────────────────────────────────────
+
+
+def test_another_generation_begins_from_nothing() -> None:
+    peer = running()
+    peer.takes(1, 0)
+    peer.granted(2, 1)
+    peer.chunk(2, 1, 0)
+    effects = opened(peer, generation=OTHER_GENERATION)
+    assert [m.code for m in of_kind(said.Stop, to_parents(effects))] == ["cancelled"]
+    assert [store.content.generation for store in all_of(do.OpenStore, effects)] == [OTHER_GENERATION]
+    assert not all_of(do.StoreChunk, peer.chunk(2, 1, 1)), "the old content's chunks are no use"
+    peer.told(told.StoreOpened(TASK, OTHER_GENERATION, 0, {}, {}))
+    status = peer.machine.status(peer.now)["downloads"][TASK.hex()]
+    assert status["bytes"] == 0
+
+
+def test_a_growing_content_is_complete_when_it_is_sealed() -> None:
+    peer = running(PieceMap(None, CUT.piece_length, CUT.chunk_length))
+    assert not of_kind(said.Done, to_client(peer.takes(1, 0) + peer.takes(2, 1)))
+    effects = peer.hears(said.Sealed(task=TASK, generation=GENERATION, length=CUT.length or 0))
+    assert [seal.length for seal in all_of(do.SealStore, effects)] == [CUT.length]
+    assert of_kind(said.Done, to_client(effects))
+
+
+def test_an_empty_content_is_done_when_its_store_is_open() -> None:
+    peer = PeerTalk()
+    peer.wants()
+    opened(peer, PieceMap(0, CUT.piece_length, CUT.chunk_length))
+    effects = peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
+    (done,) = of_kind(said.Done, to_client(effects))
+    assert (done.length, done.receipt) == (0, said.Receipt())
+
+
+def test_a_grant_of_a_generation_that_was_never_told_says_open_again() -> None:
+    peer = PeerTalk()
+    peer.wants()
+    peer.now += 2.0
+    one = said.Lease(lease=1, piece=0, parent=peer_id("p"), endpoint=exchange("p"), proofs=proofs(0))
+    effects = peer.hears(said.Grant(task=TASK, generation=GENERATION, leases=[one]))
+    assert of_kind(said.Open, to_broker(effects))
+
+
+def test_a_download_with_nothing_on_its_way_asks_again_for_the_words_may_be_lost() -> None:
+    peer = running()
+    effects: list[Any] = []
+    for _ in range(10):
+        effects += peer.passes(1.0)
+        peer.hears(said.BeatSeen(stamp=0))
+    assert [m.want for m in of_kind(said.Open, to_broker(effects))] == [2]

@@ -1,0 +1,427 @@
+"""The peer as a whole: clients and their gets, the broker coming and going, the store and the source in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.peer_talk import PeerTalk, all_of, shelved, to_broker, to_client, to_parents
+from support.talk import CHUNKS, CUT, GENERATION, OTHER_GENERATION, REQUEST, TASK, digest, exchange, peer_id, proofs
+
+from dfmq.machines import effects as do
+from dfmq.machines import events as told
+from dfmq.model.ids import PermitId, TaskId
+from dfmq.model.task import Request, task_id
+from dfmq.wire import messages as said
+
+LENGTH = CUT.length or 0
+SECRET = Request(url=REQUEST.url, headers=(("Authorization", "Bearer x"),))
+
+
+def of_kind(kind: type[Any], messages: list[Any]) -> list[Any]:
+    return [message for message in messages if isinstance(message, kind)]
+
+
+def get(peer: PeerTalk, client: bytes, request: Request = REQUEST, number: int = 1) -> list[Any]:
+    return peer.told(told.ClientSaid(client, said.Get(get=number, request=request)))
+
+
+def release(peer: PeerTalk, client: bytes, number: int = 1) -> list[Any]:
+    return peer.told(told.ClientSaid(client, said.Release(get=number)))
+
+
+def opened(peer: PeerTalk, generation: bytes = GENERATION, neighbours: list[str] | None = None) -> list[Any]:
+    message = said.Opened(
+        task=TASK,
+        generation=generation,
+        length=CUT.length,
+        piece_length=CUT.piece_length,
+        chunk_length=CUT.chunk_length,
+        neighbours=neighbours or [],
+    )
+    return peer.hears(message)
+
+
+def done(peer: PeerTalk) -> list[Any]:
+    """Up to the end of a get."""
+    peer.opened()
+    return peer.takes(1, 0) + peer.takes(2, 1)
+
+
+# ── gets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_get_ends_with_done_where_the_content_is_and_where_it_came_from() -> None:
+    peer = PeerTalk()
+    effects = done(peer)
+    (answer,) = of_kind(said.Done, to_client(effects))
+    assert answer.path.endswith(f"/tasks/{TASK.hex()}/data")
+    assert answer.length == LENGTH
+    assert answer.receipt == said.Receipt(from_peers=LENGTH)
+    assert of_kind(said.Close, to_broker(effects))
+    assert all_of(do.FinishStore, effects)
+
+
+def test_bytes_of_seeds_are_told_from_bytes_of_peers() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    lease = said.Lease(lease=1, piece=0, parent=peer_id("seed"), endpoint=exchange("seed"), proofs=proofs(0), seed=True)
+    peer.hears(said.Grant(task=TASK, generation=GENERATION, leases=[lease]))
+    for chunk in range(CHUNKS):
+        peer.chunk(1, 0, chunk)
+    effects = peer.stored(0, range(CHUNKS)) + peer.takes(2, 1)
+    (answer,) = of_kind(said.Done, to_client(effects))
+    assert answer.receipt == said.Receipt(from_seed=LENGTH // 2, from_peers=LENGTH // 2)
+
+
+def test_what_was_in_the_store_before_is_counted_as_from_there_chunk_by_chunk() -> None:
+    peer = PeerTalk()
+    peer.wants()
+    opened(peer)
+    peer.told(told.StoreOpened(TASK, GENERATION, 0b10, {0: 0b0001}, {1: proofs(1)}))
+    peer.granted(1, 0)
+    for chunk in (1, 2, 3):
+        peer.chunk(1, 0, chunk)
+    (answer,) = of_kind(said.Done, to_client(peer.stored(0, (1, 2, 3))))
+    kept = LENGTH // 2 + CUT.chunk_length
+    assert answer.receipt == said.Receipt(from_store=kept, from_peers=LENGTH - kept)
+
+
+def test_a_complete_content_is_done_when_the_broker_says_it_is_still_that() -> None:
+    peer = PeerTalk()
+    peer.hears(said.Welcome(epoch=7))
+    get(peer, b"a")
+    effects = peer.told(told.StoreLoaded(TASK, shelved(0b11)))
+    (open_,) = of_kind(said.Open, to_broker(effects))
+    assert (open_.held, open_.want) == (b"\x03", 0)
+    assert not of_kind(said.Done, to_client(effects)), "not without the broker's word"
+    effects = opened(peer)
+    (answer,) = of_kind(said.Done, to_client(effects))
+    assert answer.receipt == said.Receipt(from_store=LENGTH)
+    assert not of_kind(said.Want, to_broker(effects))
+
+
+def test_a_stale_content_is_fetched_anew() -> None:
+    peer = PeerTalk()
+    peer.hears(said.Welcome(epoch=7))
+    get(peer, b"a")
+    peer.told(told.StoreLoaded(TASK, shelved(0b11)))
+    effects = opened(peer, OTHER_GENERATION)
+    assert not of_kind(said.Done, to_client(effects))
+    assert all_of(do.OpenStore, effects)
+
+
+def test_two_clients_share_one_download_and_both_are_told() -> None:
+    peer = PeerTalk()
+    peer.wants()
+    effects = get(peer, b"other")
+    assert not of_kind(said.Open, to_broker(effects))
+    assert not all_of(do.LoadTask, effects)
+    opened(peer)
+    peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
+    effects = peer.takes(1, 0) + peer.takes(2, 1)
+    answered = {e.client for e in all_of(do.TellClient, effects) if isinstance(e.message, said.Done)}
+    assert answered == {b"client", b"other"}
+
+
+def test_the_same_get_said_twice_is_answered_once() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    get(peer, b"client")
+    assert len(of_kind(said.Done, to_client(peer.takes(1, 0) + peer.takes(2, 1)))) == 1
+
+
+def test_who_comes_with_other_credentials_has_them_checked_before_he_is_served() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    assert not of_kind(said.Open, to_broker(get(peer, b"other", SECRET)))
+    effects = peer.takes(1, 0) + peer.takes(2, 1)
+    (open_,) = of_kind(said.Open, to_broker(effects))
+    assert open_.request == SECRET
+    assert [e.client for e in all_of(do.TellClient, effects) if isinstance(e.message, said.Done)] == [b"client"]
+    refused = peer.hears(said.Refused(task=TASK, code="not_authorised", text="no"))
+    assert [
+        (e.client, e.message.code) for e in all_of(do.TellClient, refused) if isinstance(e.message, said.Sorry)
+    ] == [(b"other", "not_authorised")]
+
+
+def test_a_refusal_is_told_to_all_who_joined_and_frees_the_task() -> None:
+    peer = PeerTalk()
+    peer.wants()
+    get(peer, b"other")
+    effects = peer.hears(said.Refused(task=TASK, code="source_refused", text="404", retry_after=3.0))
+    assert [m.code for m in to_client(effects)] == ["source_refused"] * 2
+    assert [pin.pinned for pin in all_of(do.PinTask, effects)] == [False]
+    assert of_kind(said.Open, to_broker(get(peer, b"client") + peer.told(told.StoreLoaded(TASK, None))))
+
+
+def test_the_last_client_that_goes_ends_the_download_and_what_came_is_kept() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    get(peer, b"other")
+    peer.granted(1, 0)
+    peer.chunk(1, 0, 0)
+    assert not of_kind(said.Close, to_broker(release(peer, b"client")))
+    effects = peer.told(told.ClientLost(b"other"))
+    assert of_kind(said.Close, to_broker(effects))
+    assert [m.code for m in of_kind(said.Stop, to_parents(effects))] == ["cancelled"]
+    assert [pin.pinned for pin in all_of(do.PinTask, effects)] == [False]
+    assert not all_of(do.DropTask, effects)
+    peer.stored(0, [0])
+    get(peer, b"again")
+    opened(peer)
+    (fetch,) = of_kind(said.Fetch, to_parents(peer.granted(9, 0)))
+    assert fetch.chunks == b"\x0e"
+
+
+def test_a_task_is_pinned_from_the_first_get_to_the_last_release() -> None:
+    peer = PeerTalk()
+    pins = all_of(do.PinTask, peer.opened() + get(peer, b"other"))
+    pins += all_of(do.PinTask, peer.takes(1, 0) + peer.takes(2, 1) + release(peer, b"client"))
+    assert [pin.pinned for pin in pins] == [True]
+    assert [pin.pinned for pin in all_of(do.PinTask, release(peer, b"other"))] == [False]
+
+
+def test_content_a_client_is_still_at_is_not_dropped_under_it() -> None:
+    peer = PeerTalk()
+    done(peer)
+    get(peer, b"other")
+    effects = opened(peer, OTHER_GENERATION)
+    assert not all_of(do.OpenStore, effects)
+    assert [e.content.generation for e in all_of(do.OpenStore, release(peer, b"client"))] == [OTHER_GENERATION]
+
+
+def test_a_wrong_content_digest_is_told_and_the_content_dropped() -> None:
+    request = Request(url=REQUEST.url, digest="sha256:" + "ab" * 32)
+    task = task_id(request)
+    for found, kind in (("ab" * 32, said.Done), ("cd" * 32, said.Sorry)):
+        peer = PeerTalk()
+        peer.hears(said.Welcome(epoch=7))
+        get(peer, b"a", request)
+        peer.told(told.StoreLoaded(task, None))
+        peer.hears(said.Opened(task=task, generation=GENERATION, length=0, piece_length=1 << 18, chunk_length=1 << 16))
+        effects = peer.told(told.StoreOpened(task, GENERATION, 0, {}, {}))
+        assert [prove.algorithm for prove in all_of(do.ProveContent, effects)] == ["sha256"]
+        effects = peer.told(told.ContentProved(task, GENERATION, "sha256", found))
+        assert [type(m) for m in to_client(effects)] == [kind]
+        assert bool(all_of(do.DropTask, effects)) == (kind is said.Sorry)
+
+
+def test_the_peer_says_who_it_is() -> None:
+    peer = PeerTalk()
+    (answer,) = to_client(peer.client(said.Ask()))
+    assert isinstance(answer, said.Answer)
+    assert not answer.broker_seen
+    assert not answer.alone
+
+
+def test_a_peer_is_idle_only_while_nobody_is_at_it() -> None:
+    peer = PeerTalk()
+    assert peer.machine.is_idle_since(peer.now) is not None
+    done(peer)
+    assert peer.machine.is_idle_since(peer.now) is None, "the client has not released it"
+    peer.now += 5.0
+    release(peer, b"client")
+    assert peer.machine.is_idle_since(peer.now + 9.0) == peer.now
+
+
+# ── the store ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_full_disk_is_told_and_ends_the_download_and_what_stands_is_used_again() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    peer.takes(1, 0)
+    peer.granted(2, 1)
+    peer.chunk(2, 1, 0)
+    effects = peer.told(told.StoreFailed(TASK, "no_space", "the disk is full"))
+    assert [m.code for m in of_kind(said.Sorry, to_client(effects))] == ["no_space"]
+    assert of_kind(said.Close, to_broker(effects))
+    get(peer, b"again")
+    effects = opened(peer)
+    assert all_of(do.OpenStore, effects)
+    assert peer.machine.status(peer.now)["bytes"]["from_store"] == CUT.piece_length
+
+
+def test_content_that_was_changed_from_outside_is_fetched_again() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    peer.takes(1, 0)
+    effects = peer.told(told.StoreDamaged(TASK))
+    assert [m.all_pieces for m in of_kind(said.Lost, to_broker(effects))] == [True]
+    assert [m.held for m in of_kind(said.Open, to_broker(effects))] == [b""]
+    opened(peer)
+    peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
+    (answer,) = of_kind(said.Done, to_client(peer.takes(2, 0) + peer.takes(3, 1)))
+    assert answer.receipt == said.Receipt(from_peers=LENGTH)
+
+
+def test_what_stands_on_the_disk_at_the_start_is_told_to_the_broker() -> None:
+    peer = PeerTalk()
+    assert to_broker(peer.told(told.StoreLoaded(TASK, shelved(0b01)))) == []
+    (held,) = of_kind(said.Held, to_broker(peer.hears(said.Welcome(epoch=7))))
+    assert (held.task, held.held) == (TASK, b"\x01")
+    other = TaskId(b"o" * 16)
+    assert of_kind(said.Held, to_broker(peer.told(told.StoreLoaded(other, shelved(0b11)))))
+
+
+# ── the broker comes and goes ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_new_epoch_is_told_everything_anew_and_leases_go_on() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    peer.takes(1, 0)
+    peer.granted(2, 1)
+    effects = peer.hears(said.Welcome(epoch=8))
+    (open_,) = of_kind(said.Open, to_broker(effects))
+    assert (open_.generation, open_.held, open_.want) == (GENERATION, b"\x01", 0)
+    assert not to_parents(effects)
+    opened(peer)
+    for chunk in range(CHUNKS):
+        peer.chunk(2, 1, chunk)
+    assert of_kind(said.Done, to_client(peer.stored(1, range(CHUNKS))))
+
+
+def test_a_task_the_broker_has_forgotten_is_opened_again_but_not_all_the_time() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    peer.now += 1.0
+    error = said.Error(code="unknown_task", text="?")
+    assert len(of_kind(said.Open, to_broker(peer.hears(error) + peer.hears(error)))) == 1
+
+
+def test_a_broker_of_another_version_is_told_to_the_client_at_once() -> None:
+    peer = PeerTalk()
+    get(peer, b"a")
+    effects = peer.hears(said.Error(code="version", version=9))
+    (sorry,) = of_kind(said.Sorry, to_client(effects))
+    assert sorry.code == "broker_unreachable"
+    assert "version 9" in sorry.text
+
+
+def test_a_get_without_any_broker_fails_after_ten_seconds_naming_it() -> None:
+    peer = PeerTalk()
+    get(peer, b"a")
+    peer.told(told.StoreLoaded(TASK, None))
+    assert not of_kind(said.Sorry, to_client(peer.passes(9.0)))
+    (sorry,) = of_kind(said.Sorry, to_client(peer.passes(2.0)))
+    assert sorry.code == "broker_unreachable"
+    assert "tcp://one.example:7400" in sorry.text
+
+
+def test_a_download_under_way_waits_a_minute_for_its_broker() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    assert not of_kind(said.Sorry, to_client(peer.passes(50.0)))
+    assert of_kind(said.Sorry, to_client(peer.passes(25.0)))
+
+
+def hint(piece: int, peer: str = "one") -> said.Hint:
+    return said.Hint(
+        task=TASK,
+        generation=GENERATION,
+        piece=piece,
+        peer=peer_id(peer),
+        endpoint=exchange(peer),
+        proofs=proofs(piece),
+    )
+
+
+def test_while_no_broker_answers_neighbours_are_asked() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    opened(peer, neighbours=["tcp://one:2"])
+    assert not to_parents(peer.told(told.NeighbourHinted(hint(0)))), "not while the broker answers"
+    effects = peer.passes(10.0)
+    (fetch,) = of_kind(said.Fetch, to_parents(effects))
+    for chunk in range(CHUNKS):
+        peer.chunk(fetch.lease, 0, chunk)
+    peer.stored(0, range(CHUNKS))
+    (fetch,) = of_kind(said.Fetch, to_parents(peer.told(told.NeighbourHinted(hint(1)))))
+    for chunk in range(CHUNKS):
+        peer.chunk(fetch.lease, 1, chunk)
+    (answer,) = of_kind(said.Done, to_client(peer.stored(1, range(CHUNKS))))
+    assert answer.receipt == said.Receipt(from_peers=LENGTH)
+
+
+def test_neighbours_are_told_of_each_piece_and_again_when_the_broker_falls_silent() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    (published,) = all_of(do.Publish, peer.takes(1, 0))
+    assert published.message == said.Hint(
+        task=TASK, generation=GENERATION, piece=0, peer=peer_id("me"), endpoint=exchange("me"), proofs=proofs(0)
+    )
+    assert all_of(do.Publish, peer.passes(10.0)) == [published]
+
+
+def test_nothing_is_said_to_a_broker_that_does_not_know_us() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    peer.granted(1, 0)
+    peer.hears(said.Error(code="unknown_peer"))
+    for chunk in range(CHUNKS):
+        peer.chunk(1, 0, chunk)
+    assert to_broker(peer.stored(0, range(CHUNKS))) == []
+    (open_,) = of_kind(said.Open, to_broker(peer.hears(said.Welcome(epoch=7))))
+    assert open_.held == b"\x01"
+
+
+def test_a_grant_for_what_nobody_here_wants_is_closed() -> None:
+    peer = PeerTalk()
+    peer.hears(said.Welcome(epoch=7))
+    assert of_kind(said.Close, to_broker(peer.granted(1, 0)))
+
+
+def test_content_that_is_out_of_date_is_dropped_when_the_broker_says_so() -> None:
+    peer = PeerTalk()
+    peer.told(told.StoreLoaded(TASK, shelved(0b11)))
+    peer.hears(said.Welcome(epoch=7))
+    assert all_of(do.DropTask, opened(peer, OTHER_GENERATION))
+    assert peer.machine.status(peer.now)["tasks"] == 0
+
+
+# ── a peer that reads the source itself ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("left", [0, 0b0011])
+def test_a_peer_with_a_permit_gets_its_pieces_through_it(left: int) -> None:
+    peer = PeerTalk()
+    peer.wants()
+    ask = all_of(do.AskSource, peer.hears(said.Permit(permit=1, task=TASK, request=REQUEST)))
+    if not ask:
+        ask = all_of(do.AskSource, peer.told(told.StoreLoaded(TASK, None)))
+    number = ask[0].permit
+    effects = peer.told(told.SourceAnswered(number, "full", 0, LENGTH, '"v"', "", None, True))
+    (sourced,) = of_kind(said.Sourced, to_broker(effects))
+    (store,) = all_of(do.OpenStore, effects)
+    opened(peer, sourced.generation)
+    effects = peer.told(told.StoreOpened(TASK, store.content.generation, 0, {0: left} if left else {}, {}))
+    assert all_of(do.ReadSource, effects)
+    effects = []
+    for piece in range(2):
+        for chunk in range(CHUNKS):
+            length = CUT.chunk_span(piece, chunk)[1]
+            effects += peer.told(
+                told.SourceChunk(PermitId(number), piece, chunk, length, digest(piece, chunk), "payload")
+            )
+    effects += peer.told(told.SourceEnded(PermitId(number), LENGTH))
+    for piece in range(2):
+        effects += peer.told(
+            told.ChunksStored(TASK, store.content.generation, [(piece, chunk) for chunk in range(CHUNKS)])
+        )
+    assert {m.piece for m in of_kind(said.Proven, to_broker(effects))} == {0, 1}
+    assert not of_kind(said.Have, to_broker(effects)), "Proven says it"
+    (answer,) = of_kind(said.Done, to_client(effects))
+    assert answer.receipt.from_source + answer.receipt.from_store == LENGTH
+    assert answer.receipt.from_source >= LENGTH - left.bit_count() * CUT.chunk_length
+
+
+def test_a_peer_that_leaves_says_so_to_its_clients_its_parents_and_its_broker() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    peer.granted(1, 0)
+    effects = list(peer.machine.leave(peer.now))
+    assert [m.code for m in of_kind(said.Sorry, to_client(effects))] == ["interrupted"]
+    assert of_kind(said.Stop, to_parents(effects))
+    assert isinstance(to_broker(effects)[-1], said.Bye)
