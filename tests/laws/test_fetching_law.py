@@ -13,7 +13,7 @@ from dfmq.machines import events as told
 from dfmq.model.task import Request
 from dfmq.wire import messages as say
 
-SIZES = (3 * PIECE + 5, 2 * PIECE, 4 * PIECE)
+SIZES = (3 * PIECE + 5, 3 * PIECE + 5, 4 * PIECE)
 CONTENTS = [a_content(size, seed) for seed, size in enumerate(SIZES)]
 OTHER = Request(url="http://source/file", headers=(("Authorization", "Bearer other"),))
 

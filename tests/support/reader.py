@@ -201,6 +201,7 @@ class Reader:
     def store(self) -> None:
         """Everything that is to be written is written: what the machine does on ChunksStored."""
         unstored, self.unstored = self.unstored, []
+        whole: list[int] = []
         for effect in unstored:
             holding = self.holdings.get(effect.task)
             if holding is None or holding.content.generation != effect.generation:
@@ -208,7 +209,9 @@ class Reader:
             assembly = holding.assemblies.get(effect.piece)
             if assembly is not None and assembly.mark_stored(effect.chunk):
                 holding.keep(effect.piece)
-                self.feed(self.fetching.piece_whole(effect.task, effect.piece, self.now))
+                whole.append(effect.piece)
+        for piece in whole:
+            self.feed(self.fetching.piece_whole(self.task, piece, self.now))
 
     def proved(self, algorithm: str, hex_digest: str) -> list[Any]:
         event = told.ContentProved(self.task, self.holding.content.generation, algorithm, hex_digest)

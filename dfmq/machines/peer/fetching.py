@@ -407,7 +407,6 @@ class Fetching:
 
     def _retry(self, reading: Reading, now: float, code: str, text: str, retry_after: float = 0.0) -> list[PeerEffect]:
         """Try again later, unless that has been done often enough without a byte to show for it."""
-        reading.pending = None
         seconds = self._questions.postpone(reading, retry_after, now)
         if seconds is None:
             return self._fail(reading, now, code, text, retry_after)
