@@ -19,14 +19,10 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 PATHS = ("source", "seed", "peers", "store")
-ROLES = ("broker", "seed", "peer")
 #: What ends a lease or a stream, or is wrong with a message (wire/messages), beside the failures of dfmq.errors.
 WIRE_CODES = frozenset(
     {"stalled", "corrupt", "refused", "unreachable", "cancelled", "done", "not_held", "busy", "going", "damaged"}
     | {"unknown_message", "malformed", "version", "unknown_peer", "unknown_task", "stranger", "expired"}
-)
-CODES = frozenset(
-    {"corrupt", "stalled", "unreachable", "gone", "refused", "stranger", "malformed", "version", "too_long", "expired"}
 )
 CODES = frozenset(BY_CODE) | WIRE_CODES
 PRESSURES = ("calm", "busy", "full")
@@ -47,6 +43,7 @@ class Counter(msgspec.Struct, frozen=True):
 
 GETS_FAILED = Counter("dfmq_gets_failed", "Gets that ended with an error.", "code")
 LEASES_FAILED = Counter("dfmq_leases_failed", "Leases that ended without their piece.", "code")
+SOURCE_BYTES = Counter("dfmq_source_bytes", "Bytes that came from sources.", adds="bytes")
 GET_BYTES = Counter("dfmq_get_bytes", "Content of finished gets, by where it came from.", "path")
 
 #: record → what it counts. Records that are not here are in the journal only.
@@ -84,10 +81,8 @@ COUNTERS: dict[str, tuple[Counter, ...]] = {
     ),
     "stream.refused": (Counter("dfmq_streams_refused", "Children turned away.", "code"),),
     "source.asked": (Counter("dfmq_source_requests", "Requests to sources."),),
-    "source.ended": (
-        Counter("dfmq_source_bytes", "Bytes of the contents whose source read came to its end.", adds="bytes"),
-    ),
-    "source.broke": (Counter("dfmq_source_failures", "Source reads that failed.", "code"),),
+    "source.ended": (SOURCE_BYTES,),
+    "source.broke": (SOURCE_BYTES, Counter("dfmq_source_failures", "Source reads that failed.", "code")),
     "source.retried": (Counter("dfmq_source_retries", "Source reads taken up again."),),
     "store.failed": (Counter("dfmq_store_failures", "Failures of the disk.", "code"),),
 }
@@ -110,7 +105,7 @@ class Metrics:
             self._counts[GET_BYTES, path] = 0.0
 
     def see(self, record_name: str, fields: Mapping[str, Any]) -> None:
-        """Count a record. Read of its fields: `code`, `role`, `bytes`, `pressure`, and of `get.done` `from_source`,
+        """Count a record. Read of its fields: `code`, `seed`, `bytes`, `level`, and of `get.done` `from_source`,
         `from_seed`, `from_peers`, `from_store`, in the record or in its `receipt`; what is missing counts nothing."""
         for counter in COUNTERS.get(record_name, ()):
             amount = _amount(fields.get(counter.adds)) if counter.adds else 1.0
@@ -119,8 +114,8 @@ class Metrics:
             receipt = _plain(fields.get("receipt", fields))
             for path in PATHS:
                 self._add(GET_BYTES, path, _amount(receipt.get(f"from_{path}")))
-        elif record_name == "host.pressed" and fields.get("pressure") in PRESSURES:
-            self._pressure = fields["pressure"]
+        elif record_name == "host.pressed" and fields.get("level") in PRESSURES:
+            self._pressure = fields["level"]
 
     def _add(self, counter: Counter, label: str, amount: float) -> None:
         if amount:
@@ -166,8 +161,7 @@ def _label(counter: Counter, record_name: str, fields: Mapping[str, Any]) -> str
         code = "expired" if record_name == "lease.expired" else str(fields.get("code", ""))
         return code if code in CODES else "other"
     if counter.label == "role":
-        role = str(fields.get("role", ""))
-        return role if role in ROLES else "other"
+        return "seed" if fields.get("seed") else "peer"
     return ""
 
 

@@ -268,6 +268,7 @@ class Fetching:
         holding = reading.holding
         if holding is None or self._holdings.get(reading.task) is not holding:
             return self._restart(reading, now)
+        reading.untold_bytes += event.length
         stored = reading.take(event)
         if stored is None:
             return self._doubt(reading, now)
@@ -388,7 +389,7 @@ class Fetching:
         effects = self._announcements.pieces(holding) if reading.permits else []
         return [
             *effects,
-            Record("source.ended", {"task": task, "bytes": holding.cut.length}),
+            Record("source.ended", {"task": task, "bytes": reading.tell_bytes()}),
             *self._remove(reading, now),
         ]
 
@@ -400,7 +401,8 @@ class Fetching:
         if reading is None:
             return []
         self._questions.close(reading)
-        record = Record("source.broke", {"task": reading.task, "ask": event.permit, "code": event.code})
+        told = {"task": reading.task, "ask": event.permit, "code": event.code, "bytes": reading.tell_bytes()}
+        record = Record("source.broke", told)
         if event.permanent:
             return [record, *self._fail(reading, now, event.code, event.text, event.retry_after)]
         return [record, *self._retry(reading, now, event.code, event.text, event.retry_after)]

@@ -89,8 +89,8 @@ class Keeping:
             inflow = download.inflow_of(piece) if download is not None else None
             if inflow is not None or not self._fetching.reads(task):
                 haves.append(piece)
-            parent = inflow.lease.parent if inflow is not None else b""
-            effects.append(Record("piece.held", {"task": task, "piece": piece, "parent": parent}))
+            parent, length = inflow.lease.parent if inflow is not None else b"", holding.cut.piece_span(piece)[1]
+            effects.append(Record("piece.held", {"task": task, "piece": piece, "parent": parent, "bytes": length}))
         if haves:
             have = Have(task=task, generation=holding.content.generation, pieces=haves)
             effects += self._session.tell(have)

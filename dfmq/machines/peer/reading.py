@@ -64,6 +64,8 @@ class Reading:
         #: tries in a row that brought nothing
         self.fruitless = 0
         self.brought = False
+        #: bytes that came of bodies and stand in no record yet
+        self.untold_bytes = 0
         #: pieces of which a chunk came through this read, bit set
         self.touched = 0
         #: digests of chunks of pieces that are held, but whose digests nobody knew
@@ -220,6 +222,11 @@ class Reading:
             self.reproven.append(piece)
             self.brought = True
         return []
+
+    def tell_bytes(self) -> int:
+        """Bytes that came since the last call, for a record."""
+        count, self.untold_bytes = self.untold_bytes, 0
+        return count
 
     def check(self) -> None:
         """See the class's law."""

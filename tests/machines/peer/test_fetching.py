@@ -487,3 +487,23 @@ def test_what_an_older_question_still_says_is_not_heard() -> None:
     assert effects == [want.DropSource(first.permit)]
     assert reader.feed(reader.fetching.broke(told.SourceBroke(first.permit, "x", "", True, 0.0), 0.0)) == []
     assert reader.take(say.Sourced) == []
+
+
+def test_bytes_of_a_source_are_told_once_whether_its_body_ended_or_broke() -> None:
+    """And none of a source that only said that nothing has changed."""
+    reader = Reader(a_content(4 * PIECE))
+    reader.permit()
+    reader.answer()
+    reader.chunks(6)
+    reader.store()
+    reader.breaks()
+    reader.wait()
+    reader.answer("partial", length=None)
+    reader.body()
+    reader.store()
+    told = {record.name: record.fields for record in reader.take(want.Record)}
+    assert told["source.broke"]["bytes"] == 6 * CHUNK
+    assert told["source.ended"]["bytes"] == 4 * PIECE - 6 * CHUNK
+    reader.permit(2)
+    reader.answer("unchanged")
+    assert [r.fields["bytes"] for r in reader.take(want.Record) if r.name == "source.ended"] == [0]
