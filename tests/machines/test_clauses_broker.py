@@ -246,3 +246,23 @@ def test_a_lost_reader_is_replaced() -> None:
     out = broker.hears(first, said.Bye())
     (second,) = {name for name, what in out if isinstance(what, said.Permit)}
     assert {first, second} == {"seed", "other"}
+
+
+@pytest.mark.clause("LEASE-1", "LEASE-3")
+def test_whoever_holds_what_it_was_taking_takes_it_no_more() -> None:
+    """It may come to serve the very parent of its lease: their chain would be a ring."""
+    broker = with_content("a", "b", seed_slots=1)
+    (first,) = leases(broker.hears("a", said.Want(task=TASK, count=1)), "a")
+    (second,) = leases(broker.hears("b", said.Want(task=TASK, count=1)), "b")
+    assert second.parent == peer_id("a")
+    broker.hears("b", said.Held(task=TASK, generation=GENERATION, held=b"\x03"))
+    (again,) = leases(broker.hears("seed", said.Bye()) + broker.passes(1, living=["a", "b"]), "a")
+    assert (again.piece, again.parent) == (first.piece, peer_id("b"))
+
+
+def test_whoever_has_lost_a_piece_it_still_wants_is_served_again() -> None:
+    broker = with_content("a")
+    for lease in leases(broker.hears("a", said.Want(task=TASK, count=2)), "a"):
+        broker.hears("a", said.Have(task=TASK, generation=GENERATION, pieces=[lease.piece]))
+    broker.hears("a", said.Want(task=TASK, count=1))
+    assert leases(broker.hears("a", said.Lost(task=TASK, pieces=[0])), "a")

@@ -277,6 +277,10 @@ class BrokerMachine:
         self._catalog.untie(task, peer.index)
 
     def _note_held(self, task: Task, peer: Peer, generation: Generation, pieces: int) -> None:
+        if task.content is not None and task.content.generation == generation:
+            # What it holds it takes no more: it may come to serve those it would have taken from.
+            for piece in bitfield.members(pieces & task.taking.get(peer.index, 0)):
+                self._end_by_have(task, peer.index, piece)
         if self._admission.hold(task, peer.index, generation, pieces):
             self._scheduler.stir(task)
         else:
@@ -350,6 +354,8 @@ class BrokerMachine:
             is_forwarding = task.taking.get(index, 0) >> lease.piece & 1
             if lease.task == task.id and pieces >> lease.piece & 1 and not is_forwarding:
                 self._scheduler.revoke(task, lease)
+        if index in task.members:
+            self._scheduler.look_at(task, index)
         self._catalog.untie(task, index)
         self._scheduler.stir_if_doubtful(task)
         self._admission.restock(task, self._now)
