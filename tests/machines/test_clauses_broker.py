@@ -255,6 +255,7 @@ def test_whoever_holds_what_it_was_taking_takes_it_no_more() -> None:
     (first,) = leases(broker.hears("a", said.Want(task=TASK, count=1)), "a")
     (second,) = leases(broker.hears("b", said.Want(task=TASK, count=1)), "b")
     assert second.parent == peer_id("a")
+    broker.hears("a", said.Have(task=TASK, generation=GENERATION, pieces=[1 - first.piece]))
     broker.hears("b", said.Held(task=TASK, generation=GENERATION, held=b"\x03"))
     (again,) = leases(broker.hears("seed", said.Bye()) + broker.passes(1, living=["a", "b"]), "a")
     assert (again.piece, again.parent) == (first.piece, peer_id("b"))

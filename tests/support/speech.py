@@ -58,8 +58,8 @@ class Speaker:
     """Draws messages. The same seed draws the same."""
 
     def __init__(self, rng: random.Random, *, honest: bool = False) -> None:
-        """`honest`: speaks only of pieces there are, and of the length what is true, or that it is not known. A broker is
-        believed that."""
+        """`honest`: speaks only of pieces there are, and of the length what is true, or that it is not known. A broker
+        is believed that."""
         self._is_honest = honest
         self._rng = rng
         self._lengths: Sequence[Any] = [CUT.length, CUT.length, None] if honest else LIKELY["length"]
