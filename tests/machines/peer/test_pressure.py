@@ -74,7 +74,7 @@ def test_from_any_state_calm_samples_lead_to_calm(seen: list[tuple[HostSample, f
             assert now - changed_at >= 1.0
             changed_at = now
         gauge.check()
-    gauge.see(CALM, now + FALL_SECONDS, own_in=0)
+    gauge.see(CALM, now + 1.001 * FALL_SECONDS, own_in=0)
     assert gauge.level == "calm"
 
 
