@@ -1,0 +1,119 @@
+"""Real processes that end in the middle: what was fetched is not fetched again, and the output is right."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.processes import House, finish, free_port, receipts
+from support.sources import FaultySource
+
+pytestmark = pytest.mark.system
+
+KIB = 1 << 10
+MIB = 1 << 20
+FRESH = {"Cache-Control": "max-age=600"}
+#: the cut of a content whose length nobody knows (docs/protocol.md): long pieces, so that one takes a while
+GROWING_CHUNK = 256 * KIB
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with House(tmp_path) as house:
+        yield house
+
+
+@pytest.fixture
+def source() -> Iterator[FaultySource]:
+    with FaultySource() as source:
+        yield source
+
+
+def until_it_holds(getting: subprocess.Popen[str], least: int) -> int:
+    """Read a get's progress until it holds so many bytes; how many it holds."""
+    assert getting.stdout is not None
+    for line in getting.stdout:
+        held: int = json.loads(line).get("held", 0)
+        if held >= least:
+            return held
+    raise AssertionError("it ended before")
+
+
+def test_a_killed_peer_goes_on_at_the_chunk_where_it_was(house: House, source: FaultySource, tmp_path: Path) -> None:
+    content = os.urandom(8 * MIB)
+    url = source.put("/x", content, chunked=True, headers=FRESH)
+    broker = house.broker("broker", "--seed-up-limit", "2MB/s")
+    peer = house.peer("peer", broker)
+    getting = house.start_get(peer, url, "-o", tmp_path / "x")
+    until_it_holds(getting, 2 * MIB)
+    peer.kill()
+    getting.kill()
+    assert not peer.records("piece.held"), "else this would show nothing about chunks"
+    got = house.get(house.peer("peer", broker), url, "-o", tmp_path / "x")
+    assert got.receipt["from_store"] >= MIB
+    assert got.receipt["from_store"] % GROWING_CHUNK == 0
+    assert (tmp_path / "x").read_bytes() == content
+    assert source.bytes_sent("/x") == len(content)
+
+
+def test_a_killed_get_leaves_what_it_had_and_wants_nothing_any_more(
+    house: House, source: FaultySource, tmp_path: Path
+) -> None:
+    content = os.urandom(6 * MIB)
+    url = source.put("/x", content, rate=2_000_000, headers=FRESH)
+    peer = house.peer("peer", house.broker())
+    getting = house.start_get(peer, url, "-o", tmp_path / "x")
+    held = until_it_holds(getting, MIB)
+    getting.kill()
+    peer.wait_for("get.failed", code="interrupted")
+    assert not (tmp_path / "x").exists()
+    got = house.get(peer, url, "-o", tmp_path / "x")
+    assert got.receipt["from_store"] >= held
+    assert (tmp_path / "x").read_bytes() == content
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".dfmq")) == []
+
+
+def test_an_interrupted_get_stops_the_read_and_goes_on_later(
+    house: House, source: FaultySource, tmp_path: Path
+) -> None:
+    content = os.urandom(6 * MIB)
+    url = source.put("/x", content, rate=2_000_000, headers=FRESH)
+    broker = house.broker()
+    peer = house.peer("peer", broker)
+    getting = house.start_get(peer, url, "-o", tmp_path / "x")
+    held = until_it_holds(getting, MIB)
+    getting.send_signal(signal.SIGINT)
+    assert finish(getting).status == 130
+    got = house.get(peer, url, "-o", tmp_path / "x")
+    assert got.receipt["from_store"] >= held
+    assert (tmp_path / "x").read_bytes() == content
+    assert source.bytes_sent("/x") <= len(content) + 256 * KIB
+
+
+def test_a_killed_broker_comes_back_and_everybody_finishes(house: House, source: FaultySource, tmp_path: Path) -> None:
+    content = os.urandom(8 * MIB)
+    url = source.put("/x", content, rate=2_000_000, headers=FRESH)
+    listen = f"tcp://127.0.0.1:{free_port()}"
+    broker = house.broker(listen=listen)
+    peers = house.peers(["a", "b", "c"], broker)
+    getting = [house.start_get(peer, url, "-o", tmp_path / f"{peer.name}.out") for peer in peers]
+    for peer in peers:
+        peer.wait_for("piece.held", 8)
+    broker.kill()
+    house.broker(listen=listen)
+    got = [finish(one) for one in getting]
+    assert [one.status for one in got] == [0] * 3, got
+    for peer in peers:
+        assert (tmp_path / f"{peer.name}.out").read_bytes() == content
+    assert receipts(got)["from_seed"] + receipts(got)["from_peers"] == 3 * len(content)
+    # Twice: what was on its way when the broker died, and the chunks it had not written down yet.
+    assert source.bytes_sent("/x") <= len(content) + MIB
+    assert "range" in source.seen("/x")[1]
+    for peer in peers:
+        pieces = [record["piece"] for record in peer.records("piece.held")]
+        assert len(pieces) == len(set(pieces)), "no piece was fetched twice"
