@@ -6,20 +6,18 @@ import asyncio
 import logging
 import secrets
 import signal
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from dfmq.edges import metrics
+from dfmq.edges import addresses, metrics
 from dfmq.edges.bus import sockets
 from dfmq.edges.bus.local import local_endpoint
 from dfmq.edges.journal import Journal
 from dfmq.edges.store.lock import HomeLock
-from dfmq.errors import InvariantViolated, SettingsError
+from dfmq.errors import InvariantViolated
 from dfmq.model.ids import HostId
 from dfmq.model.settings import BrokerSettings, PeerSettings
 from dfmq.nodes.broker import INPROC, BrokerNode
@@ -37,7 +35,7 @@ def run_peer(settings: PeerSettings, ready: Ready) -> int:
         alone = not settings.brokers
         # Alone it reads for its own user, who may read what it may; a broker's permits may be for anybody.
         source = settings.source if alone else msgspec.structs.replace(settings.source, files=())
-        advertise = settings.advertise or _own_address(settings.listen, settings.brokers)
+        advertise = settings.advertise or addresses.own_address(settings.listen, settings.brokers)
         if alone:
             own = BrokerSettings(home=settings.home, store=settings.store, source=settings.source)
             house.add_broker(own, listens=False, advertise=advertise)
@@ -60,7 +58,7 @@ def run_broker(settings: BrokerSettings, ready: Ready) -> int:
     """One broker and its embedded seed, until a signal."""
 
     async def inhabit(house: _House) -> dict[str, Any]:
-        advertise = settings.advertise or _own_address(settings.listen, ())
+        advertise = settings.advertise or addresses.own_address(settings.listen, ())
         broker = house.add_broker(settings, listens=True, advertise=advertise)
         listen_host = settings.listen.removeprefix("tcp://").rpartition(":")[0]
         seed = PeerSettings(
@@ -224,30 +222,3 @@ def _host_id(home: Path) -> HostId:
     made = secrets.token_bytes(16)
     path.write_bytes(made)
     return HostId(made)
-
-
-def _own_address(listen: str, brokers: tuple[str, ...]) -> str:
-    """The address others reach us at: the one we listen at if it is one, else that of the way to the broker."""
-    listen_host = urlsplit(listen).hostname or ""
-    if listen_host not in ("", "0.0.0.0", "*", "::"):
-        return listen_host
-    for broker in brokers:
-        parts = urlsplit(broker)
-        if parts.scheme == "tcp" and parts.hostname and parts.port:
-            found = _way_to(parts.hostname, parts.port)
-            if found:
-                return found
-            raise SettingsError(f"broker {broker}: the host name cannot be resolved or reached from here; check it")
-    return _way_to("192.0.2.1", 9) or "127.0.0.1"
-
-
-def _way_to(host: str, port: int) -> str:
-    """The local address of the route to a host; "" none. No packet is sent."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.connect(address)
-            own = str(probe.getsockname()[0])
-    except OSError:
-        return ""
-    return f"[{own}]" if ":" in own else own

@@ -128,12 +128,17 @@ class House:
     """A folder with nodes in it."""
 
     folder: Path
+    #: where nodes listen
+    address: str = "127.0.0.1"
+    #: node's name → words before its commands, so that they run on another host (see bench/network)
+    before: dict[str, list[str]] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     gets: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def broker(self, name: str = "broker", *flags: str, listen: str = "tcp://127.0.0.1:0", **env: str) -> Node:
+    def broker(self, name: str = "broker", *flags: str, listen: str = "", **env: str) -> Node:
         home = self.folder / name
-        words = ["--listen", listen, "--publish", "tcp://127.0.0.1:0", *flags]
+        anywhere = f"tcp://{self.address}:0"
+        words = ["--listen", listen or anywhere, "--publish", anywhere, *flags]
         return self._ready(self._launch(name, home, ["-m", "dfmq.cli.broker", "--home", str(home), *words], env))
 
     def peer(self, name: str, broker: Node | str | None, *flags: str, **env: str) -> Node:
@@ -147,7 +152,7 @@ class House:
 
     def _launch_peer(self, name: str, broker: Node | str | None, flags: Sequence[str], env: dict[str, str]) -> Node:
         home = self.folder / name
-        words = ["--listen", "tcp://127.0.0.1:0", *flags]
+        words = ["--listen", f"tcp://{self.address}:0", *flags]
         if broker is not None:
             words += ["--broker", broker if isinstance(broker, str) else broker.control]
         return self._launch(name, home, ["-m", "dfmq.cli.peer", "--home", str(home), *words], env)
@@ -156,7 +161,7 @@ class House:
         log = self.folder / f"{name}.err"
         with log.open("a") as errors:
             popen = subprocess.Popen(
-                [sys.executable, *words, "--json"],
+                [*self.before.get(name, ()), sys.executable, *words, "--json"],
                 stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True, env=environment(**env),
             )  # fmt: skip
         node = Node(name, home, popen, {}, log)
@@ -174,7 +179,8 @@ class House:
     def start_get(self, peer: Node | Path, *words: str | Path, **env: str) -> subprocess.Popen[str]:
         """dfmq-get through a peer's home, with --json; not waited for."""
         home = peer if isinstance(peer, Path) else peer.home
-        command = [sys.executable, "-m", "dfmq.cli.get", "--json", "--home", str(home), *map(str, words)]
+        words_before = self.before.get(home.name, [])
+        command = [*words_before, sys.executable, "-m", "dfmq.cli.get", "--json", "--home", str(home), *map(str, words)]
         popen = subprocess.Popen(
             command,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True, env=environment(**env),
