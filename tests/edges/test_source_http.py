@@ -230,6 +230,21 @@ async def test_a_body_that_breaks_off_is_never_taken_for_whole(
     assert "broke off at byte" in str(failure)
 
 
+async def test_what_came_ahead_of_the_break_is_given_however_late_it_is_read(
+    server: FaultySource, sources: Sources
+) -> None:
+    reply = await sources.ask(Request(url=server.put("/x", CONTENT, close_after=60_000)))
+    with contextlib.suppress(asyncio.TimeoutError):
+        # Nobody reads until the break is long known.
+        await asyncio.wait_for(asyncio.Event().wait(), 0.2)
+    got = b""
+    with pytest.raises(SourceError, match="broke off at byte 60000 "):
+        async for block in reply.body():
+            got += block
+    await reply.close()
+    assert got == CONTENT[:60_000]
+
+
 async def test_a_range_shorter_than_asked_is_no_end(server: FaultySource, sources: Sources) -> None:
     total = len(CONTENT)
     headers = {"Content-Range": f"bytes 5-9/{total}", "Content-Length": "5"}

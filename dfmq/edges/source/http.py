@@ -138,11 +138,20 @@ class HttpReply(SourceReply):
             while block := await content.readany():
                 yield block
         except FAULTS as error:
+            # What came in ahead of the fault is good. A source that breaks off each time would else bring nothing.
+            if ahead := _unread(content):
+                yield ahead
             raise broken(error, self._url, self._position, self.length, self._settings) from error
 
     async def close(self) -> None:
         """See SourceReply.close. A connection read to the end is kept for the next request."""
         self._held.close()
+
+
+def _unread(content: aiohttp.StreamReader) -> bytes:
+    """The octets that wait behind a fault: aiohttp raises it before it gives them."""
+    content.set_exception(None)  # type: ignore[arg-type]
+    return content.read_nowait()
 
 
 def _own_headers(asked: Asked) -> tuple[tuple[str, str], ...]:
