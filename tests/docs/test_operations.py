@@ -84,3 +84,20 @@ def test_every_record_is_named_and_no_other() -> None:
         for row in documents.table(SECTIONS[heading])
     ]
     assert sorted(named) == sorted(RECORDS)
+
+
+#: fields that no user sets: parts, and what a node gives itself
+OWN = {"store", "source", "source.window_bytes", "source.files"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "table"),
+    [(PeerSettings, options.PEER), (BrokerSettings, options.BROKER), (options.GetSettings, options.GET)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_field_of_the_settings_can_be_set(kind: type[msgspec.Struct], table: tuple[options.Setting, ...]) -> None:
+    fields = set(kind.__struct_fields__)
+    for part, of in (("store", StoreSettings), ("source", SourceSettings)):
+        if part in fields:
+            fields |= {f"{part}.{name}" for name in of.__struct_fields__}
+    assert fields - OWN == {setting.field for setting in table}
