@@ -335,7 +335,7 @@ class PeerNode:
         for endpoint in set(effect.endpoints) - set(before) - others:
             sockets.connect(socket, endpoint)
         for endpoint in set(before) - needed:
-            socket.disconnect(endpoint)
+            self._listener.disconnect(endpoint)
         self._listener.look()
 
     def _flush(self) -> None:

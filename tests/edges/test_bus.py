@@ -132,3 +132,32 @@ def test_an_address_in_use_is_named(context: Context) -> None:
         sockets.bind(second, endpoint)
     first.close()
     second.close()
+
+
+async def test_an_endpoint_is_left_in_the_middle_of_a_message(context: Context) -> None:
+    """libzmq would abort the process here; a neighbour may speak at any moment."""
+    loop, heard = asyncio.get_running_loop(), Heard()
+    subscriber = sockets.subscriber(context)
+    subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+    publishers = [sockets.publisher(context) for _ in range(2)]
+    endpoints = [sockets.bind(publisher, "tcp://127.0.0.1:0") for publisher in publishers]
+    for endpoint in endpoints:
+        sockets.connect(subscriber, endpoint)
+    drain = Drain(loop, subscriber, heard)
+    async with asyncio.timeout(10):
+        while len({bytes(message[0][0]) for message in heard.messages}) < 2:  # a PUB drops what nobody hears yet
+            for i, publisher in enumerate(publishers):
+                publisher.send_multipart([b"%d" % i, b"two", b"three"])
+            await asyncio.sleep(0.01)
+    for _ in range(20):
+        publishers[0].send_multipart([b"0", b"two", b"three"])
+    while not subscriber.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # which fetches the first frame
+        pass
+    drain.disconnect(endpoints[0])
+    publishers[1].send_multipart([b"last", b"two", b"three"])
+    while heard.messages[-1][0][0] != b"last":
+        await heard.wait_for(len(heard.messages) + 1)
+    assert all(len(message[0]) == 3 for message in heard.messages)
+    drain.close()
+    for publisher in publishers:
+        publisher.close()

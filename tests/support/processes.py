@@ -8,8 +8,8 @@
         peer.wait_for("piece.held", count=3)                       # a record of its journal, with a deadline
         peer.kill(); peer.freeze(); peer.resume()
 
-Everything started is stopped at the end, and a process that died of a bug (exit status 70, or a traceback on its
-standard error) fails the test.
+Everything started is stopped at the end, and a process that died of a bug (exit status 70, a traceback on its standard
+error, an abort) fails the test.
 """
 
 from __future__ import annotations
@@ -105,6 +105,12 @@ class Node:
             return matching if len(matching) >= count else []
 
         return list(until(f"{count} {name} {fields} of {self.name}", found, patience))
+
+    @property
+    def has_crashed(self) -> bool:
+        """It ended by a bug of its own, or of a library."""
+        bad = (70, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL)
+        return self.popen.poll() in bad or "Traceback" in self.log.read_text()
 
     def kill(self) -> None:
         """kill -9."""
@@ -218,10 +224,11 @@ class House:
                 if kind is None:
                     raise AssertionError(f"{node.name} did not end on SIGTERM") from None
         stop_started_peers(self.folder)
+        crashed = [node for node in self.nodes if node.has_crashed]
+        for node in crashed:
+            print(f"{node.name} ended with {node.popen.returncode}: {node.log.read_text()[-3000:]}")
         if kind is None:
-            for node in self.nodes:
-                text = node.log.read_text()
-                assert "Traceback" not in text and node.popen.returncode != 70, f"{node.name}: {text[-3000:]}"
+            assert not crashed, [node.name for node in crashed]
 
 
 def free_port() -> int:
