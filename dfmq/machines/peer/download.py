@@ -108,7 +108,7 @@ class Download:
             self.phase = "asking"
         self.wanted = 0
         if not self._session.is_welcomed:
-            return []
+            return self._more(now)
         holding = self._holdings.get(self.task)
         has_any = holding is not None and holding.held != 0
         self._is_unsure = False
@@ -398,6 +398,8 @@ class Download:
 
     def _carry_on(self, now: float) -> list[PeerEffect]:
         """Take leave ourselves, as neighbours' hints allow."""
+        # Leases of the broker's that fail now have nobody to give others for them.
+        self.wanted = 0
         effects: list[PeerEffect] = []
         holding = self._holdings[self.task]
         for _ in range(self._room(now)):

@@ -184,12 +184,14 @@ class PeerMachine:
             self._gets.next_deadline(),
             self._upload.next_deadline(),
             self._fetching.next_deadline(),
+            self._neighbours.next_deadline(),
         )
         return min((at for at in instants if at is not None), default=None)
 
     def _deadline(self, _: told.DeadlineReached, now: float) -> Effects:
         session = self._session
         effects = self._intake.deadline(now) + self._purse.deadline(now) + self._upload.deadline(now)
+        effects += self._neighbours.deadline(self._holdings, now)
         fetching_at = self._fetching.next_deadline()
         if fetching_at is not None and fetching_at <= now:
             effects += self._keeping.fetched(lambda _, at: self._fetching.deadline(at), None, now)
@@ -239,6 +241,7 @@ class PeerMachine:
 
     def _welcomed(self, message: Welcome, now: float) -> Effects:
         effects, is_news = self._session.welcomed(message, now)
+        self._neighbours.welcomed()
         if not is_news:
             return effects
         effects += self._fetching.forget_broker(now)
@@ -251,7 +254,7 @@ class PeerMachine:
 
     def _lost_broker(self, now: float) -> Effects:
         """No broker has us any more: permits are void, neighbours are all there is."""
-        effects = self._fetching.forget_broker(now) + self._neighbours.remind(self._holdings)
+        effects = self._fetching.forget_broker(now) + self._neighbours.remind(self._holdings, now)
         for download in self._downloads.values():
             effects += download.broker_silent(now)
         return effects

@@ -20,7 +20,9 @@ OWN_LEASES_FROM = 2**62
 MOST_HOLDERS = 4
 #: Bytes of proofs remembered for each task: a gibibyte in chunks of 1 MiB needs 16 KiB.
 MOST_PROOF_BYTES = 4 << 20
-#: Hints said anew when the broker falls silent.
+#: Hints said anew when the broker falls silent, and while it is: whoever had no luck with us, or came to listen later,
+#: hears nothing else. Seconds, hints.
+REMIND_SECONDS = 5.0
 MOST_REMINDERS = 4096
 
 
@@ -49,6 +51,7 @@ class Neighbours:
         self.hints = ""
         self._rumours: dict[TaskId, dict[int, Rumour]] = {}
         self._listened: dict[TaskId, list[str]] = {}
+        self._remind_at: float | None = None
         self._next_lease = OWN_LEASES_FROM + rng.getrandbits(61)
 
     def listen(self, task: TaskId, endpoints: list[str]) -> list[PeerEffect]:
@@ -133,8 +136,21 @@ class Neighbours:
         )
         return [Publish(topics.of_task(holding.task), hint)]
 
-    def remind(self, holdings: Holdings) -> list[PeerEffect]:
+    def next_deadline(self) -> float | None:
+        """When to remind again."""
+        return self._remind_at
+
+    def deadline(self, holdings: Holdings, now: float) -> list[PeerEffect]:
+        """The time has come, maybe."""
+        return self.remind(holdings, now) if self._remind_at is not None and now >= self._remind_at else []
+
+    def welcomed(self) -> None:
+        """A broker answers: it tells who has what."""
+        self._remind_at = None
+
+    def remind(self, holdings: Holdings, now: float) -> list[PeerEffect]:
         """The broker is silent: say again what we hold, the tasks we fetch ourselves first."""
+        self._remind_at = now + REMIND_SECONDS
         effects: list[PeerEffect] = []
         for holding in sorted(holdings.values(), key=lambda holding: holding.task not in self._listened):
             for piece in bitfield.members(holding.held):

@@ -355,6 +355,29 @@ def test_neighbours_are_told_of_each_piece_and_again_when_the_broker_falls_silen
     assert all_of(do.Publish, peer.passes(10.0)) == [published]
 
 
+def test_neighbours_are_reminded_while_the_broker_is_silent_and_no_longer() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    peer.takes(1, 0)
+    assert len(all_of(do.Publish, peer.passes(30.0))) >= 4
+    peer.hears(said.Welcome(epoch=8))
+    assert not all_of(do.Publish, peer.passes(5.5))
+
+
+def test_leases_of_a_broker_that_is_silent_now_are_not_waited_for() -> None:
+    """The piece comes from a neighbour, though the broker's lease on it failed when nobody was there to hear of it."""
+    peer = PeerTalk()
+    peer.opened()
+    opened(peer, neighbours=["tcp://one:2"])
+    peer.told(told.NeighbourHinted(hint(0)))
+    peer.takes(1, 1)
+    peer.granted(2, 0, "seed")
+    peer.told(told.NoticeHeard(said.Notice(kind="epoch", epoch=8)))
+    assert not peer.machine.is_welcomed
+    fetches = of_kind(said.Fetch, to_parents(peer.passes(7.0)))
+    assert [fetch.piece for fetch in fetches] == [0]
+
+
 def test_nothing_is_said_to_a_broker_that_does_not_know_us() -> None:
     peer = PeerTalk()
     peer.opened()

@@ -121,4 +121,4 @@ def test_only_what_the_broker_has_vouched_for_is_hinted_at() -> None:
     assert hint.topic == topics.of_task(TASK)
     holdings = Holdings()
     holdings[TASK] = holding
-    assert neighbours.remind(holdings) == [hint]
+    assert neighbours.remind(holdings, 0.0) == [hint]
