@@ -159,6 +159,8 @@ class _Way:
         self._config = config
         self._report = report
         self._no_source = no_source
+        #: those of the peer that was found; one that must be started in its place gets the same
+        self._brokers = settings.brokers
 
     def run(self, errands: Iterable[Errand], at_once: int) -> None:
         """Raises DfmqError when nothing can be done at all."""
@@ -179,9 +181,8 @@ class _Way:
         from dfmq.nodes.starting import host_peer
 
         settings = self._settings
-        peer, answer = host_peer(
-            Path(settings.home), settings.brokers, config=self._config, idle_exit=settings.idle_exit
-        )
+        peer, answer = host_peer(Path(settings.home), self._brokers, config=self._config, idle_exit=settings.idle_exit)
+        self._brokers = tuple(answer.brokers)
         if answer.alone:
             self._report.noted("no broker is configured: this host reads the source itself; set --broker to share")
         return peer

@@ -255,5 +255,6 @@ def test_a_file_changed_through_its_other_name_is_never_served(house: House, sou
     assert_gets(house, child, url, content)
     assert not child.records("chunk.rejected")
     assert_gets(house, holder, url, content)
+    assert bool(holder.records("store.failed")) == (got.last["placed"] == "hardlink")
     again = house.get(holder, url, "-o", house.folder / "again")
     assert (house.folder / "again").read_bytes() == content, again

@@ -61,6 +61,24 @@ def test_a_killed_peer_goes_on_at_the_chunk_where_it_was(house: House, source: F
     assert source.bytes_sent("/x") == len(content)
 
 
+def test_a_killed_peer_is_followed_by_one_with_the_same_broker(
+    house: House, source: FaultySource, tmp_path: Path
+) -> None:
+    """The get was told of no broker: its peer was. So is the peer it starts when that one dies."""
+    content = os.urandom(6 * MIB)
+    url = source.put("/x", content, rate=2_000_000, headers=FRESH)
+    broker = house.broker()
+    peer = house.peer("peer", broker)
+    getting = house.start_get(peer, url, "-o", tmp_path / "x")
+    until_it_holds(getting, MIB)
+    peer.kill()
+    got = finish(getting)
+    assert got.status == 0, got
+    assert "it is started again and goes on" in got.err and "no broker is configured" not in got.err
+    assert (tmp_path / "x").read_bytes() == content
+    assert source.bytes_sent("/x") == len(content)
+
+
 def test_a_killed_get_leaves_what_it_had_and_wants_nothing_any_more(
     house: House, source: FaultySource, tmp_path: Path
 ) -> None:
