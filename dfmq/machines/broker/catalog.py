@@ -30,6 +30,10 @@ class Member:
     is_open: bool = False
     #: parents that failed it since its last piece; they come last. A bit set of roster indices
     shunned: int = 0
+    #: failures since its last piece
+    failures: int = 0
+    #: leases that took too long and were moved, since the last that did not
+    moves: int = 0
 
 
 class Task:
@@ -56,6 +60,8 @@ class Task:
         self.claims: dict[int, tuple[Generation, int]] = {}
         self.members: dict[int, Member] = {}
         self.available = 0
+        #: what a lease takes when it goes well, 0 unknown
+        self.usual_seconds = 0.0
         #: peers in quarantine that hold something here: they are in `held`, not in `whole`
         self.barred = 0
 

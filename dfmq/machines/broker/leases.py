@@ -26,6 +26,11 @@ class LiveLease:
     #: thousandths of the parent's slots; also in Slots.booked
     cost: int
     granted_at: float
+    #: parents between the child and one that held the piece whole, when this was granted
+    depth: int
+
+
+_NOBODY: dict[int, LiveLease] = {}
 
 
 class Leases:
@@ -41,18 +46,22 @@ class Leases:
         self._by_piece: dict[TaskId, dict[int, dict[int, LiveLease]]] = {}
         self._next_id = 1
         self.deadlines: Deadlines[LeaseId] = Deadlines()
+        #: when to look whether a lease takes longer than it should
+        self.patience: Deadlines[LeaseId] = Deadlines()
 
     def __len__(self) -> int:
         return len(self._by_id)
 
     def grant(
-        self, task: TaskId, piece: int, child: int, parent: int, cost: int, now: float, seconds: float
+        self, task: TaskId, piece: int, child: int, parent: int, cost: int, now: float, seconds: float, patience: float
     ) -> LiveLease:
         """Book a lease. The child must have none on this piece."""
         takers = self._by_piece.setdefault(task, {}).setdefault(piece, {})
         if child in takers or child == parent:
             raise InvariantViolated(f"child {child} would take piece {piece} twice or from itself")
-        lease = LiveLease(LeaseId(self._next_id), task, piece, child, parent, cost, now)
+        above = takers.get(parent)
+        depth = above.depth + 1 if above is not None else 0
+        lease = LiveLease(LeaseId(self._next_id), task, piece, child, parent, cost, now, depth)
         self._next_id += 1
         takers[child] = lease
         self._by_id[lease.id] = lease
@@ -60,6 +69,7 @@ class Leases:
         self._by_parent.setdefault(parent, {})[lease.id] = lease
         self._slots.book(parent, cost)
         self.deadlines.set(lease.id, now + seconds)
+        self.patience.set(lease.id, now + patience)
         return lease
 
     def end(self, lease: LiveLease) -> None:
@@ -73,6 +83,7 @@ class Leases:
             del self._by_piece[lease.task]
         self._slots.release(lease.parent, lease.cost)
         self.deadlines.clear(lease.id)
+        self.patience.clear(lease.id)
 
     def get(self, lease: LeaseId) -> LiveLease | None:
         """The live lease of this id."""
@@ -83,6 +94,11 @@ class Leases:
         pieces = self._by_piece.get(task)
         takers = pieces.get(piece) if pieces else None
         return takers.get(child) if takers else None
+
+    def takers(self, task: TaskId, piece: int) -> dict[int, LiveLease]:
+        """Child → lease of those that are taking the piece. Not to be changed."""
+        pieces = self._by_piece.get(task)
+        return pieces.get(piece, _NOBODY) if pieces else _NOBODY
 
     def of_child(self, child: int) -> list[LiveLease]:
         """Everything this peer is receiving."""

@@ -98,6 +98,7 @@ class BrokerMachine:
         parts = (
             self._roster.deadlines.next(),
             self._leases.deadlines.next(),
+            self._leases.patience.next(),
             self._health.deadlines.next(),
             self._scheduler.resting.next(),
             self._catalog.next_deadline(),
@@ -211,6 +212,7 @@ class BrokerMachine:
                 task = self._catalog.tasks[lease.task]
                 self._come_to_nothing(task, lease, "expired")
                 self._scheduler.revoke(task, lease)
+        self._scheduler.relieve(now)
         cleared, released = self._health.due(now)
         for index in bitfield.members(cleared):
             self._scheduler.offer(index)
@@ -331,7 +333,7 @@ class BrokerMachine:
         if self._health.praise(parent.host, self._roster.at(index).host, self._now):
             for cleared in bitfield.members(self._health.peers_of(parent.host)):
                 self._scheduler.offer(cleared)
-        self._scheduler.succeeded(task, index)
+        self._scheduler.succeeded(task, lease, self._now)
         self._scheduler.end(task, lease, again=False)
         self._outbox.record(
             "lease.done", lease=lease.id, task=task.id, piece=piece, child=self._roster.at(index).id,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-#: pieces looked at per choice; measured by simulation: 8 do as well as all of them (design, section 2)
+#: pieces and holders of each looked at per choice. More is not better: whoever takes the least loaded of all builds
+#: chains, one child under the other, each a chunk later than its parent. Measured by simulation (1000 peers, 50 pieces,
+#: mean completion in multiples of size/rate): 8 × 2 1.030, 8 × 8 1.032, 4 × 4 1.035, all 1.06-1.18.
 SAMPLED_PIECES = 8
+SAMPLED_HOLDERS = 2
 
-#: (piece, parents that may serve it as a bit set of roster indices, how many hold it)
-Option = tuple[int, int, int]
+#: (load level of the parent, its distance from a whole holder, holders of the piece, chance, piece, parent): the least
+#: is the best. A distance of n is n chunks' time of delay; without it the mean above is 1.04.
+Candidate = tuple[int, int, int, float, int, int]
 
 
 def sample(bits: int, count: int, rng: random.Random) -> Iterable[int]:
@@ -35,31 +39,7 @@ def sample(bits: int, count: int, rng: random.Random) -> Iterable[int]:
 
 
 def pick(bits: int, rng: random.Random) -> int:
-    """One member of a set that is not empty."""
+    """One member of a set that is not empty, drawn as in `sample`."""
     at = int(rng.random() * bits.bit_length())
     rest = bits >> at
     return at + (rest & -rest).bit_length() - 1
-
-
-def best(options: Sequence[Option], levels: Sequence[int], rng: random.Random) -> tuple[int, int] | None:
-    """(piece, parent): the least loaded parent first, then the rarest piece, then chance. `levels`: the peers with
-    room by rising load, as bit sets. None when no option has a parent with room."""
-    for level in levels:
-        chosen = 0
-        parents = 0
-        fewest = -1
-        ties = 1
-        for piece, possible, holders in options:
-            here = possible & level
-            if not here or (holders > fewest >= 0):
-                continue
-            if holders == fewest:
-                ties += 1
-                if rng.random() * ties >= 1:
-                    continue
-            else:
-                ties = 1
-            chosen, parents, fewest = piece, here, holders
-        if parents:
-            return chosen, pick(parents, rng)
-    return None

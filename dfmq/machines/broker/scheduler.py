@@ -31,6 +31,11 @@ FAILURES_BEFORE_REST = 4
 REST_SECONDS = 0.1
 MOST_REST_SECONDS = 5.0
 
+#: a lease that takes so many times as long as the child's pieces usually do is moved, if another parent has room
+PATIENCE = 2.5
+#: what a piece is taken to need while nothing was measured
+UNKNOWN_SECONDS = 0.4
+
 #: marks in the list of work, instead of a parent's index
 _SERVE_ALL = -1
 
@@ -46,8 +51,6 @@ class Queue:
     parked_bits: int = 0
     #: every piece a parked child lacks is in here, and maybe some more
     unmet: int = 0
-    #: child → failures since its last piece
-    failures: dict[int, int] = field(default_factory=dict)
 
 
 class Scheduler:
@@ -101,10 +104,9 @@ class Scheduler:
         if queue is None:
             return
         queue.want.pop(index, None)
-        queue.failures.pop(index, None)
         self.resting.clear((task.id, index))
         self._unpark(task, queue, index)
-        if not queue.want and not queue.failures:
+        if not queue.want:
             del self._queues[task.id]
 
     def wants(self, task: TaskId) -> int:
@@ -137,7 +139,7 @@ class Scheduler:
                 queue.want[lease.child] = queue.want.get(lease.child, 0) + 1
             if lease.child in queue.want:
                 self._list((True, task.id, lease.child))
-            elif not queue.want and not queue.failures:
+            elif not queue.want:
                 del self._queues[task.id]
         self.offer(lease.parent)
 
@@ -154,25 +156,69 @@ class Scheduler:
         if member is None:
             return
         member.shunned |= 1 << parent
-        queue = self._queues.setdefault(task.id, Queue())
-        count = queue.failures[index] = queue.failures.get(index, 0) + 1
-        if count >= FAILURES_BEFORE_REST:
-            seconds = min(MOST_REST_SECONDS, REST_SECONDS * 2.0 ** min(count - FAILURES_BEFORE_REST, 16))
-            self.resting.set((task.id, index), now + seconds)
-            self._unpark(task, queue, index)
+        member.failures += 1
+        if member.failures >= FAILURES_BEFORE_REST:
+            doublings = min(member.failures - FAILURES_BEFORE_REST, 16)
+            self.resting.set((task.id, index), now + min(MOST_REST_SECONDS, REST_SECONDS * 2.0**doublings))
+            if (queue := self._queues.get(task.id)) is not None:
+                self._unpark(task, queue, index)
 
-    def succeeded(self, task: Task, index: int) -> None:
-        """The child got a piece: what it held against parents is forgotten."""
-        if member := task.members.get(index):
-            member.shunned = 0
-        queue = self._queues.get(task.id)
-        if queue is None or queue.failures.pop(index, None) is None:
+    def succeeded(self, task: Task, lease: LiveLease, now: float) -> None:
+        """The child has the piece: what it held against parents is forgotten, and how long it took is what others may
+        expect. The estimate follows the quicker leases, so that it says what a piece takes when all goes well."""
+        took = now - lease.granted_at
+        usual = task.usual_seconds
+        task.usual_seconds = usual + (took - usual) * (0.3 if took < usual else 0.1) if usual else took
+        index = lease.child
+        member = task.members.get(index)
+        if member is None:
             return
+        member.shunned = member.failures = 0
+        if took < PATIENCE * task.usual_seconds:
+            member.moves = 0
         if self.resting.at((task.id, index)) is not None:
             self.resting.clear((task.id, index))
-            self._list((True, task.id, index))
-        if not queue.want and not queue.failures:
-            del self._queues[task.id]
+            self.look_at(task, index)
+
+    def _patience(self, task: Task, child: int) -> float:
+        usual = task.usual_seconds or self._rates.expected_seconds(child, task.cut.piece_length)
+        return float(PATIENCE * (usual or UNKNOWN_SECONDS) * 2 ** task.members[child].moves)
+
+    def relieve(self, now: float) -> None:
+        """Move leases that take too long to a better parent: a child must not wait for the slowest. What it has got of
+        the piece it keeps."""
+        for lease_id in self._leases.patience.due(now):
+            lease = self._leases.get(lease_id)
+            if lease is None:
+                continue
+            task = self._catalog.tasks[lease.task]
+            patience = self._patience(task, lease.child)
+            if now < lease.granted_at + 0.999 * patience:
+                self._leases.patience.set(lease_id, lease.granted_at + patience)
+                continue
+            parent = self._better_parent(task, lease)
+            if parent is None:
+                self._leases.patience.set(lease_id, now + patience / PATIENCE)
+                continue
+            index = lease.child
+            task.members[index].moves = min(task.members[index].moves + 1, 10)
+            self.revoke(task, lease)
+            self._grant(task, self._queues[task.id], index, lease.piece, parent, now)
+            self.serve(task, index, now)
+
+    def _better_parent(self, task: Task, lease: LiveLease) -> int | None:
+        doubtful = self._health.suspected | self._rates.unwelcome_to(lease.child)
+        if lease.piece not in task.whole:
+            return None
+        good = self._slots.room & ~(doubtful | 1 << lease.child | 1 << lease.parent)
+        whole = task.whole[lease.piece]
+        good &= whole
+        is_bad = (doubtful | ~whole) >> lease.parent & 1
+        levels = self._slots.level_of
+        for p in ranking.sample(good, 4, self._rng) if good else ():
+            if is_bad or 0 <= levels[p] < (levels[lease.parent] if levels[lease.parent] >= 0 else 4):
+                return p
+        return None
 
     # ── what can be served now ───────────────────────────────────────────────────────────────────────────────────
 
@@ -282,46 +328,64 @@ class Scheduler:
         if not lacking or not room:
             return None
         doubtful = self._health.suspected | self._rates.slower_than(index)
-        shunned = task.members[index].shunned
-        if good := room & ~(doubtful | shunned):
+        later = task.members[index].shunned | self._rates.unwelcome_to(index)
+        if good := room & ~(doubtful | later):
             few = ranking.sample(lacking, ranking.SAMPLED_PIECES, self._rng)
-            found = self._best(task, index, self._options(task, few, good))
-            found = found or self._best(task, index, self._all_options(task, lacking, good))
+            found = self._best(task, index, self._candidates(task, few, good))
+            found = found or self._best_of_all(task, index, lacking, good)
             if found:
                 return found
-        if again := room & shunned & ~doubtful:
-            found = self._best(task, index, self._all_options(task, lacking, again))
+        if again := room & later & ~doubtful:
+            found = self._best_of_all(task, index, lacking, again)
             if found:
                 return found
         if last := room & doubtful:
             better = ~(doubtful | 1 << index)
             whole = task.whole
-            rest = [piece for piece in bitfield.members(lacking) if not whole[piece] & better]
-            return self._best(task, index, self._options(task, rest, last))
+            only_there = bitfield.of(piece for piece in bitfield.members(lacking) if not whole[piece] & better)
+            return self._best_of_all(task, index, only_there, last)
         return None
 
-    def _options(self, task: Task, pieces: Iterable[int], parents: int) -> list[ranking.Option]:
-        """What these parents could give of these pieces."""
+    def _candidates(self, task: Task, pieces: Iterable[int], parents: int) -> list[ranking.Candidate]:
+        """Some of these parents for each of these pieces they could give."""
         whole, taken, partial = task.whole, task.taken, ~(self._rates.slow | self._health.barred)
-        options = []
+        level_of, chance, candidates = self._slots.level_of, self._rng.random, []
         for piece in pieces:
             holders = whole[piece] | (taken.get(piece, 0) & partial)
-            if holders & parents:
-                options.append((piece, holders & parents, holders.bit_count()))
-        return options
+            if possible := holders & parents:
+                rarity, takers = holders.bit_count(), self._leases.takers(task.id, piece)
+                for parent in ranking.sample(possible, ranking.SAMPLED_HOLDERS, self._rng):
+                    taking = takers.get(parent)
+                    depth = taking.depth + 1 if taking is not None else 0
+                    candidates.append((level_of[parent], depth, rarity, chance(), piece, parent))
+        return candidates
 
-    def _all_options(self, task: Task, lacking: int, parents: int) -> list[ranking.Option]:
-        """As `_options` over all lacking pieces; over the parents instead where these are fewer."""
+    def _best(self, task: Task, index: int, candidates: list[ranking.Candidate]) -> tuple[int, int] | None:
+        """The best candidate whose own parents lead to a whole holder and not to the child."""
+        if not candidates:
+            return None
+        best = min(candidates)
+        if self._leads_home(task, index, best[4], best[5]):
+            return best[4], best[5]
+        for *_, piece, parent in sorted(candidates):
+            if self._leads_home(task, index, piece, parent):
+                return piece, parent
+        return None
+
+    def _best_of_all(self, task: Task, index: int, lacking: int, parents: int) -> tuple[int, int] | None:
+        """As `_best` over all lacking pieces, missing none; by parent instead of by piece where these are fewer."""
         if lacking.bit_count() <= parents.bit_count():
-            return self._options(task, bitfield.members(lacking), parents)
-        options = []
+            found = self._best(task, index, self._candidates(task, bitfield.members(lacking), parents))
+            if found:
+                return found
         for parent in bitfield.members(parents):
             offered = self._offered(task, parent) & lacking
             if whole := offered & task.held.get(parent, 0):
-                options.append((ranking.pick(whole, self._rng), 1 << parent, 1))
-            else:
-                options += [(piece, 1 << parent, 1) for piece in bitfield.members(offered)]
-        return options
+                return ranking.pick(whole, self._rng), parent
+            for piece in bitfield.members(offered):
+                if self._leads_home(task, index, piece, parent):
+                    return piece, parent
+        return None
 
     def _offered(self, task: Task, parent: int) -> int:
         """The pieces this peer could give: what it holds and, unless it is slow, what it is taking."""
@@ -331,17 +395,6 @@ class Scheduler:
         if not self._rates.slow >> parent & 1:
             pieces |= task.taking.get(parent, 0)
         return pieces & task.available
-
-    def _best(self, task: Task, index: int, options: list[ranking.Option]) -> tuple[int, int] | None:
-        """The best option whose parent's own parents lead to a whole holder and not to the child."""
-        while options:
-            choice = ranking.best(options, self._slots.levels, self._rng)
-            if choice is None or self._leads_home(task, index, *choice):
-                return choice
-            piece, parent = choice
-            cut = ~(1 << parent)
-            options = [(p, bits & cut if p == piece else bits, n) for p, bits, n in options]
-        return None
 
     def _leads_home(self, task: Task, child: int, piece: int, parent: int) -> bool:
         """The chain of parents for the piece ends at somebody who holds it, and the child is not in it."""
@@ -448,7 +501,8 @@ class Scheduler:
             raise InvariantViolated(f"task {task.id.hex()} would be granted and is not known")
         seconds = self._rates.lease_seconds(index, parent, task.content.cut.piece_length)
         cost = self._rates.cost(index, parent)
-        lease = self._leases.grant(task.id, piece, index, parent, cost, now, seconds)
+        patience = self._patience(task, index)
+        lease = self._leases.grant(task.id, piece, index, parent, cost, now, seconds, patience)
         heals = bool(self._leases.served_on(task.id, piece, index))
         task.take(index, piece)
         left = queue.want[index] - 1
@@ -500,8 +554,8 @@ class Scheduler:
                 if count < 1 or count + taking > MOST_IN_FLIGHT or index not in task.members:
                     raise InvariantViolated(f"task {task_id.hex()}: {index} wants {count} and takes {taking}")
                 self._check_want(task, queue, index)
-            if set(queue.parked) - set(queue.want) or set(queue.failures) - set(task.members):
-                raise InvariantViolated(f"task {task_id.hex()}: parked or failed without a want")
+            if set(queue.parked) - set(queue.want):
+                raise InvariantViolated(f"task {task_id.hex()}: parked without a want")
 
     def _check_want(self, task: Task, queue: Queue, index: int) -> None:
         if (True, task.id, index) in self._listed:

@@ -14,22 +14,22 @@ LEVELS = 4
 class Slots:
     """Capacity and booked cost per peer index, both in thousandths of a slot.
 
-    Law: a peer stands in exactly one of the `levels` bit sets, that of its quarter of load, while it has room for half
-    a slot at least; otherwise in none. `room` is the union of the levels. A peer with nothing booked has level 0.
+    Law: `room` are the peers with room for half a slot at least; `level_of` says in which quarter of its capacity what
+    is booked on such a peer ends, and -1 for one without room.
     """
 
     def __init__(self) -> None:
         self.capacity: dict[int, int] = {}
         self.booked: dict[int, int] = {}
-        self.levels = [0] * LEVELS
         self.room = 0
-        self._level_of: dict[int, int] = {}
+        #: quarter of load, -1 without room
+        self.level_of: dict[int, int] = {}
 
     def join(self, index: int, capacity: int) -> None:
         """A peer with nothing booked."""
         self.capacity[index] = capacity
         self.booked[index] = 0
-        self._level_of[index] = -1
+        self.level_of[index] = -1
         self._place(index)
 
     def leave(self, index: int) -> None:
@@ -37,7 +37,7 @@ class Slots:
         if self.booked[index]:
             raise InvariantViolated(f"peer {index} leaves with {self.booked[index]} booked")
         self._move(index, -1)
-        del self.capacity[index], self.booked[index], self._level_of[index]
+        del self.capacity[index], self.booked[index], self.level_of[index]
 
     def resize(self, index: int, capacity: int) -> bool:
         """Another capacity; True when the peer has room now and had none."""
@@ -62,36 +62,24 @@ class Slots:
             level = -1
         else:
             level = min(LEVELS - 1, booked * LEVELS // capacity)
-        if level != self._level_of[index]:
+        if level != self.level_of[index]:
             self._move(index, level)
 
     def _move(self, index: int, level: int) -> None:
-        bit = 1 << index
-        before = self._level_of[index]
-        if before >= 0:
-            self.levels[before] ^= bit
+        if level < 0:
+            self.room &= ~(1 << index)
         else:
-            self.room |= bit
-        if level >= 0:
-            self.levels[level] |= bit
-        else:
-            self.room &= ~bit
-        self._level_of[index] = level
+            self.room |= 1 << index
+        self.level_of[index] = level
 
     def check(self) -> None:
         """See the class's law."""
-        union = 0
-        for level, bits in enumerate(self.levels):
-            if union & bits:
-                raise InvariantViolated("a peer stands in two levels of load")
-            union |= bits
-            for index, at in self._level_of.items():
-                if (at == level) != bool(bits >> index & 1):
-                    raise InvariantViolated(f"peer {index} does not stand where it was put")
-        if union != self.room:
-            raise InvariantViolated("room is not the union of the levels")
+        if self.room & ~sum(1 << index for index in self.booked):
+            raise InvariantViolated("a peer that is gone has room")
         for index, booked in self.booked.items():
             if booked < 0:
                 raise InvariantViolated(f"peer {index} has {booked} booked")
-            if (self.capacity[index] - booked >= SLOT // 2) != bool(self.room >> index & 1):
-                raise InvariantViolated(f"peer {index}: {booked} of {self.capacity[index]} booked, room wrong")
+            capacity = self.capacity[index]
+            level = -1 if capacity - booked < SLOT // 2 else min(LEVELS - 1, booked * LEVELS // capacity)
+            if self.level_of[index] != level or bool(self.room >> index & 1) != (level >= 0):
+                raise InvariantViolated(f"peer {index}: {booked} of {capacity} booked, level or room wrong")
