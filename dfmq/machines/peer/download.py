@@ -14,8 +14,9 @@ from dfmq.machines.peer.inflow import Inflow, Tally
 from dfmq.machines.peer.intake import Intake
 from dfmq.machines.peer.limits import TokenBucket
 from dfmq.machines.peer.neighbours import Neighbours
+from dfmq.machines.peer.outcome import Outcome
 from dfmq.machines.peer.session import Session
-from dfmq.machines.peer.window import MOST_IN_FLIGHT
+from dfmq.machines.peer.wants import Wants
 from dfmq.model import bitfield
 from dfmq.model.digest import parse_digest
 from dfmq.model.ids import Generation, TaskId
@@ -32,26 +33,13 @@ REOPEN_SECONDS = 1.0
 #: Seconds without anything coming or on its way after which Open is said again: what was said may be lost with a
 #: connection, and nobody tells. Saying it once too often costs a message; most sources answer sooner.
 DOUBT_SECONDS = 8.0
-#: Leases that are over, remembered so that a Revoke that crossed their end is counted right.
-MOST_ENDED = 64
-
-
-class Outcome:
-    """How a download ended: `code` "" means done."""
-
-    __slots__ = ("code", "retry_after", "text")
-
-    def __init__(self, code: str = "", text: str = "", retry_after: float = 0.0) -> None:
-        self.code = code
-        self.text = text
-        self.retry_after = retry_after
 
 
 class Download:
     """One task being fetched.
 
     Law: each piece is in exactly one of absent, leased, held, and what is leased and not all stored is gathered;
-    `wanted` (leases the broker owes us) never exceeds what was wanted; the tally adds up to the proven bytes.
+    the tally adds up to the proven bytes.
     """
 
     def __init__(
@@ -79,10 +67,7 @@ class Download:
         #: the content our streams and our tally are of
         self._known = holding = holdings.get(task)
         self.tally = Tally(holding.proven_bytes() if holding is not None else 0)
-        #: leases the broker owes us
-        self.wanted = 0
-        #: whether the broker still counts the wants of a generation that is gone is not said: they are to be stated
-        self._is_unsure = False
+        self.wants = Wants()
         self._holdings = holdings
         self._session = session
         self._intake = intake
@@ -91,10 +76,6 @@ class Download:
         self._inflows: dict[int, Inflow] = {}
         #: granted before the store was ready, by lease
         self._early: dict[int, Lease] = {}
-        #: leases from before the last Welcome: the broker may not know them
-        self._doubtful: set[int] = set()
-        #: lease that is over → whether the want it answered counts again already
-        self._ended: dict[int, bool] = {}
 
     # ── the way to running ────────────────────────────────────────────────────────────────────────────────────
 
@@ -106,20 +87,19 @@ class Download:
         """Say Open, with what is held and what is wanted; said again whenever the broker may not know."""
         if self.phase == "loading":
             self.phase = "asking"
-        self.wanted = 0
+        self.wants.owed = 0
         if not self._session.is_welcomed:
             return self._more(now)
         holding = self._holdings.get(self.task)
         has_any = holding is not None and holding.held != 0
-        self._is_unsure = False
-        self.wanted = self._room(now)
+        self.wants.state(self._room(now))
         self._asked_at = now
         message = Open(
             task=self.task,
             request=self.request,
             generation=holding.content.generation if holding is not None and has_any else b"",
             held=bitfield.to_bytes(holding.held) if holding is not None else b"",
-            want=self.wanted,
+            want=self.wants.owed,
             no_source=self.no_source,
         )
         return [TellBroker(message)]
@@ -127,7 +107,7 @@ class Download:
     def welcomed(self, now: float) -> list[PeerEffect]:
         """A broker has us, maybe one that knows nothing: say all anew."""
         spares = [inflow.spare.lease for inflow in self._inflows.values() if inflow.spare is not None]
-        self._doubtful = {*self._early, *spares, *(inflow.lease.lease for inflow in self._inflows.values())}
+        self.wants.welcomed([*self._early, *spares, *(inflow.lease.lease for inflow in self._inflows.values())])
         return self.ask(now) if self.phase != "loading" else []
 
     def unknown(self, now: float) -> list[PeerEffect]:
@@ -147,13 +127,13 @@ class Download:
             if holding.cut.length is None and message.length is not None:
                 effects += self.sealed(message.length, now)
         else:
-            self._is_unsure = self._is_unsure or holding is not None
+            self.wants.is_unsure |= holding is not None
             effects += self._drop_all("cancelled", now)
             content = Content(Generation(message.generation), cut, message.algorithm)
             holding = self._known = self._holdings[self.task] = Holding(self.task, content, self.request)
             self.tally.restart()
             self.phase = "asking"
-        if self._is_unsure:
+        if self.wants.is_unsure:
             effects += self.ask(now)
         effects += self._neighbours.listen(self.task, message.neighbours)
         if holding.is_open:
@@ -167,7 +147,7 @@ class Download:
         """Another content, or none, stands in the place of ours. Unless we put it there, the broker says Opened."""
         if self._holdings.get(self.task) is self._known:
             return []
-        self._is_unsure = self._is_unsure or self._known is not None
+        self.wants.is_unsure |= self._known is not None
         self._known = self._holdings.get(self.task)
         effects = self._drop_all("cancelled", now)
         self.tally.restart()
@@ -197,8 +177,7 @@ class Download:
             return self.unknown(now)
         effects: list[PeerEffect] = []
         for lease in message.leases:
-            self.wanted = max(0, self.wanted - 1)
-            self._doubtful.discard(lease.lease)
+            self.wants.granted(lease.lease)
             if self.phase in ("running", "proving"):
                 effects += self._take(lease, now)
             else:
@@ -251,12 +230,10 @@ class Download:
 
     def _say_failed(self, lease: Lease, code: str, text: str, now: float) -> list[PeerEffect]:
         """Tell that a lease came to nothing, and count its want as the broker does."""
-        counts_again = code != "cancelled"
-        self._note_end(lease.lease, counts_again=counts_again)
-        self.wanted += counts_again
+        is_doubtful = self.wants.ended(lease.lease, counts_again=code != "cancelled")
         failed = Failed(task=self.task, lease=lease.lease, piece=lease.piece, code=code, text=text)
         effects = self._session.tell(failed)
-        return effects + self.ask(now) if lease.lease in self._doubtful else effects
+        return effects + self.ask(now) if is_doubtful else effects
 
     def displaced(self, inflow: Inflow, now: float) -> list[PeerEffect]:
         """Another lease has got the number of this one, which no broker knows any more."""
@@ -269,6 +246,7 @@ class Download:
         effects: list[PeerEffect] = []
         for lease in message.leases:
             inflow = self._intake.inflows.get(lease)
+            was_live = True
             if inflow is not None and inflow.owner is self:
                 del self._inflows[inflow.piece]
                 effects += self._intake.end(inflow, "cancelled", now)
@@ -276,21 +254,13 @@ class Download:
                     effects += self._take(inflow.spare, now)
             elif (holder := self._with_spare(lease)) is not None:
                 holder.spare = None
-            elif lease not in self._early and self._ended.get(lease, True):
-                continue
-            self._early.pop(lease, None)
-            self._note_end(lease, counts_again=True)
-            self.wanted += 1
+            else:
+                was_live = self._early.pop(lease, None) is not None
+            self.wants.revoked(lease, was_live=was_live)
         return effects + self._more(now)
 
     def _with_spare(self, lease: int) -> Inflow | None:
         return next((s for s in self._inflows.values() if s.spare is not None and s.spare.lease == lease), None)
-
-    def _note_end(self, lease: int, *, counts_again: bool) -> None:
-        self._ended.pop(lease, None)
-        if len(self._ended) >= MOST_ENDED:
-            del self._ended[next(iter(self._ended))]
-        self._ended[lease] = counts_again
 
     def lost_parent(self, endpoint: str, lease: int | None, text: str, now: float) -> list[PeerEffect]:
         """A parent will send no more: on one lease, or (None) on any."""
@@ -315,7 +285,7 @@ class Download:
             if inflow is not None:
                 effects += self._intake.end(inflow, "done", now)
                 if not inflow.is_own:
-                    self._note_end(inflow.lease.lease, counts_again=False)
+                    self.wants.ended(inflow.lease.lease, counts_again=False)
         return effects + self.look(now)
 
     def sealed(self, length: int, now: float) -> list[PeerEffect]:
@@ -344,32 +314,14 @@ class Download:
         wanted = parse_digest(self.request.digest) if self.request.digest else None
         if self.phase != "proving" or wanted is None or wanted.algorithm != algorithm:
             return []
-        self.phase = "over"
-        if hexadecimal == wanted.hex:
-            self.outcome = Outcome()
-        elif not hexadecimal:
-            self.outcome = Outcome("store", "the stored content could not be read back; see the peer's log")
-        else:
-            text = f"the content is {algorithm}:{hexadecimal}, wanted {wanted}; the source has something else there"
-            self.outcome = Outcome("digest_mismatch", text)
+        self.phase, self.outcome = "over", Outcome.of_digest(wanted, hexadecimal)
         return []
 
     # ── wants ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _room(self, now: float) -> int:
-        """Leases to want now, over those that we have or are owed."""
         holding = self._holdings.get(self.task)
-        if holding is not None and holding.is_complete and holding.is_open:
-            return 0
-        under_way = sum(not inflow.has_landed for inflow in self._inflows.values()) + len(self._early)
-        room = self._in_flight(now) - under_way - self.wanted
-        # The broker counts a piece that has landed until we Have it, and keeps no more wants than these.
-        spares = sum(inflow.spare is not None for inflow in self._inflows.values())
-        room = min(room, MOST_IN_FLIGHT - len(self._inflows) - len(self._early) - spares - self.wanted)
-        if holding is not None and holding.cut.length is not None:
-            absent = holding.cut.count - holding.held.bit_count() - len(self._inflows) - len(self._early)
-            room = min(room, absent - self.wanted)
-        return max(0, room)
+        return self.wants.room(self._in_flight(now), self._inflows.values(), len(self._early), holding)
 
     def _in_flight(self, now: float) -> int:
         holding = self._holdings.get(self.task)
@@ -385,7 +337,7 @@ class Download:
         room = self._room(now)
         if room == 0:
             return []
-        self.wanted += room
+        self.wants.owed += room
         return self._session.tell(
             Want(
                 task=self.task,
@@ -399,7 +351,7 @@ class Download:
     def _carry_on(self, now: float) -> list[PeerEffect]:
         """Take leave ourselves, as neighbours' hints allow."""
         # Leases of the broker's that fail now have nobody to give others for them.
-        self.wanted = 0
+        self.wants.owed = 0
         effects: list[PeerEffect] = []
         holding = self._holdings[self.task]
         for _ in range(self._room(now)):
@@ -411,7 +363,7 @@ class Download:
 
     def broker_silent(self, now: float) -> list[PeerEffect]:
         """Nobody owes us leases any more; those under way go on."""
-        self.wanted = 0
+        self.wants.owed = 0
         return self._more(now)
 
     def doubts_at(self) -> float | None:
@@ -434,7 +386,7 @@ class Download:
     def close(self, now: float) -> list[PeerEffect]:
         """End everything; what is stored stays, for the next try."""
         self.phase = "over"
-        self.wanted = 0
+        self.wants.owed = 0
         effects = self._drop_all("cancelled", now)
         self._intake.forget(self.task)
         effects += self._neighbours.listen(self.task, [])
@@ -449,7 +401,7 @@ class Download:
             effects += self._intake.end(inflow, code, now)
         self._inflows.clear()
         self._early.clear()
-        self._ended.clear()
+        self.wants.forget_leases()
         return effects
 
     @property
@@ -469,8 +421,7 @@ class Download:
         for piece, inflow in self._inflows.items():
             if inflow.piece != piece or self._intake.inflows.get(inflow.lease.lease) is not inflow:
                 raise InvariantViolated(f"task {self.task.hex()}: piece {piece} stands under another's lease")
-        if self.wanted < 0:
-            raise InvariantViolated(f"task {self.task.hex()}: {self.wanted} wants")
+        self.wants.check()
         if self.phase != "loading" and self.tally.total != holding.proven_bytes():
             raise InvariantViolated(
                 f"task {self.task.hex()}: {self.tally.total} bytes accounted for, {holding.proven_bytes()} are here"

@@ -379,7 +379,7 @@ class PeerMachine:
             "downloads": {
                 task.hex(): {
                     "phase": download.phase,
-                    "wanted": download.wanted,
+                    "wanted": download.wants.owed,
                     "parents": download.parents,
                     "bytes": download.tally.total,
                 }
