@@ -6,12 +6,10 @@ from __future__ import annotations
 import random
 
 from dfmq.errors import DigestMismatch, NoSpace, NotAuthorised, StoreError, TransferError
-from dfmq.machines.broker.backsource import BackSource, LivePermit, Refusal
-from dfmq.machines.broker.catalog import MOST_PIECES_KNOWN, Catalog, Member, Task
-from dfmq.machines.broker.health import Health
-from dfmq.machines.broker.leases import Leases
-from dfmq.machines.broker.outbox import Outbox
-from dfmq.machines.broker.roster import Peer, Roster
+from dfmq.machines.broker.backsource import LivePermit, Refusal
+from dfmq.machines.broker.catalog import MOST_PIECES_KNOWN, Member, Task
+from dfmq.machines.broker.desk import Desk
+from dfmq.machines.broker.roster import Peer
 from dfmq.machines.broker.scheduler import Scheduler
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, PermitId, TaskId
@@ -34,34 +32,17 @@ class Admission:
     has a permit to fetch, or no member that may go to the source.
     """
 
-    def __init__(
-        self,
-        roster: Roster,
-        catalog: Catalog,
-        leases: Leases,
-        scheduler: Scheduler,
-        health: Health,
-        backsource: BackSource,
-        rng: random.Random,
-        outbox: Outbox,
-        epoch: int,
-    ) -> None:
-        self._roster = roster
-        self._catalog = catalog
-        self._leases = leases
+    def __init__(self, desk: Desk, scheduler: Scheduler, rng: random.Random) -> None:
+        self._desk = desk
         self._scheduler = scheduler
-        self._health = health
-        self._backsource = backsource
         self._rng = rng
-        self._outbox = outbox
-        self._epoch = epoch
 
     # ── letting in, turning away ─────────────────────────────────────────────────────────────────────────────────
 
     def ask(self, task: Task, index: int, member: Member, now: float) -> None:
         """The peer wants the task. One that has it open already, with the same credentials, is only told again."""
         before = task.members.get(index)
-        self._catalog.join(task, index, member)
+        self._desk.catalog.join(task, index, member)
         if before is not None and before.is_open and before.credential == member.credential:
             self._open(task, index, member)
         else:
@@ -70,7 +51,7 @@ class Admission:
 
     def _admit(self, task: Task, index: int, member: Member, now: float) -> None:
         is_known = task.content is not None
-        verdict = self._backsource.judge(task.id, is_known, member.credential, member.no_source, now)
+        verdict = self._desk.backsource.judge(task.id, is_known, member.credential, member.no_source, now)
         if verdict == "wait":
             return
         if verdict == "open":
@@ -90,8 +71,8 @@ class Admission:
         if task.content is None:
             return
         member.is_open = True
-        content, peer = task.content, self._roster.at(index)
-        self._outbox.send(
+        content, peer = task.content, self._desk.roster.at(index)
+        self._desk.outbox.send(
             peer.id,
             Opened(
                 task=task.id, generation=content.generation, length=content.cut.length,
@@ -99,35 +80,35 @@ class Admission:
                 algorithm=content.algorithm, neighbours=self._neighbours(task, index),
             ),
         )  # fmt: skip
-        self._outbox.record("task.opened", task=task.id, peer=peer.id, generation=content.generation)
+        self._desk.outbox.record("task.opened", task=task.id, peer=peer.id, generation=content.generation)
         self._scheduler.look_at(task, index)
 
     def _neighbours(self, task: Task, index: int) -> list[str]:
         """Hint endpoints of some others that want or hold the task."""
         others = list({**task.members, **task.held})
         drawn = self._rng.sample(others, min(len(others), MOST_NEIGHBOURS + 1))
-        found = [self._roster.at(other).hints for other in drawn if other != index]
+        found = [self._desk.roster.at(other).hints for other in drawn if other != index]
         return [endpoint for endpoint in found if endpoint][:MOST_NEIGHBOURS]
 
     def refuse(self, task: Task, index: int, code: str, text: str, retry_after: float, now: float) -> None:
         """Tell a member no; it is none any more."""
-        peer = self._roster.at(index)
-        self._outbox.send(peer.id, Refused(task=task.id, code=code, text=text, retry_after=retry_after))
-        self._outbox.record("task.refused", task=task.id, peer=peer.id, code=code)
+        peer = self._desk.roster.at(index)
+        self._desk.outbox.send(peer.id, Refused(task=task.id, code=code, text=text, retry_after=retry_after))
+        self._desk.outbox.record("task.refused", task=task.id, peer=peer.id, code=code)
         self.depart(task, index, now)
 
     def depart(self, task: Task, index: int, now: float) -> None:
         """A member wants no more: its wants and leases end, and those who took from it what it was itself taking are
         told."""
-        self._scheduler.forget_wants(task, index)
-        for lease in self._leases.of_child(index):
+        self._scheduler.wants.forget(task.id, index)
+        for lease in self._desk.leases.of_child(index):
             if lease.task != task.id:
                 continue
             self._scheduler.end(task, lease, again=False)
             if not task.held.get(index, 0) >> lease.piece & 1:
-                for orphan in self._leases.served_on(task.id, lease.piece, index):
+                for orphan in self._desk.leases.served_on(task.id, lease.piece, index):
                     self._scheduler.revoke(task, orphan)
-        self._catalog.part(task, index, now)
+        self._desk.catalog.part(task, index, now)
 
     # ── permits ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,17 +119,17 @@ class Admission:
         reader = self._reader(task, asker, tried)
         if reader is None:
             return False
-        permit = self._backsource.give(task.id, reader.index, request, credential, check_only, tried, now)
+        permit = self._desk.backsource.give(task.id, reader.index, request, credential, check_only, tried, now)
         self.say_permit(task, permit)
-        self._outbox.record("permit.given", permit=permit.id, task=task.id, peer=reader.id, check_only=check_only)
+        self._desk.outbox.record("permit.given", permit=permit.id, task=task.id, peer=reader.id, check_only=check_only)
         return True
 
     def say_permit(self, task: Task, permit: LivePermit) -> None:
         """Tell the holder of its permit; again when it comes back, for the first may be lost. The same id twice is one
         permit."""
         generation = task.content.generation if task.content is not None else b""
-        self._outbox.send(
-            self._roster.at(permit.holder).id,
+        self._desk.outbox.send(
+            self._desk.roster.at(permit.holder).id,
             Permit(
                 permit=permit.id, task=task.id, request=permit.request, generation=generation,
                 check_only=permit.check_only,
@@ -157,25 +138,25 @@ class Admission:
 
     def _reader(self, task: Task, asker: int, tried: int) -> Peer | None:
         """Seeds first: the trusted, those that have it already, those with little to do. Then who wants it."""
-        closed = tried | self._health.barred
-        suspected = self._health.suspected
-        seeds = [index for index in self._roster.seeds if not closed >> index & 1]
+        closed = tried | self._desk.health.barred
+        suspected = self._desk.health.suspected
+        seeds = [index for index in self._desk.roster.seeds if not closed >> index & 1]
         if seeds:
             first = min(
                 seeds,
                 key=lambda i: (
-                    suspected >> i & 1, -task.held.get(i, 0).bit_count(), len(self._backsource.of_holder(i)), i
+                    suspected >> i & 1, -task.held.get(i, 0).bit_count(), len(self._desk.backsource.of_holder(i)), i
                 ),
             )  # fmt: skip
-            return self._roster.at(first)
+            return self._desk.roster.at(first)
         willing = [i for i, m in task.members.items() if not m.no_source and not closed >> i & 1]
         if asker in willing:
-            return self._roster.at(asker)
-        return self._roster.at(min(willing, key=lambda i: (suspected >> i & 1, i))) if willing else None
+            return self._desk.roster.at(asker)
+        return self._desk.roster.at(min(willing, key=lambda i: (suspected >> i & 1, i))) if willing else None
 
     def restock(self, task: Task, now: float) -> None:
         """Pieces that nobody holds any more, or that nobody is reading any more, are asked for again."""
-        while task.content is not None and not task.is_available() and self._backsource.fetch_of(task.id) is None:
+        while task.content is not None and not task.is_available() and self._desk.backsource.fetch_of(task.id) is None:
             stranded = [i for i, m in task.members.items() if m.is_open and not task.is_complete(i)]
             if not stranded:
                 return
@@ -195,31 +176,31 @@ class Admission:
     def end_permits_of(self, index: int, *, say_quit: bool) -> list[Task]:
         """The peer's permits are void; returns the tasks concerned, to be readmitted and restocked."""
         tasks = []
-        for permit in self._backsource.of_holder(index):
+        for permit in self._desk.backsource.of_holder(index):
             if say_quit:
-                self._outbox.send(self._roster.at(index).id, Quit(permit=permit.id, task=permit.task))
-            self._backsource.end(permit)
-            self._outbox.record("permit.ended", permit=permit.id, task=permit.task, why="lost")
-            tasks.append(self._catalog.tasks[permit.task])
+                self._desk.outbox.send(self._desk.roster.at(index).id, Quit(permit=permit.id, task=permit.task))
+            self._desk.backsource.end(permit)
+            self._desk.outbox.record("permit.ended", permit=permit.id, task=permit.task, why="lost")
+            tasks.append(self._desk.catalog.tasks[permit.task])
         return tasks
 
     def finish_if_done(self, task: Task, now: float) -> None:
         """A fetch is over when its holder holds everything."""
-        permit = self._backsource.fetch_of(task.id)
+        permit = self._desk.backsource.fetch_of(task.id)
         if permit is not None and task.is_sealed and task.held.get(permit.holder, 0) == task.all_pieces():
-            self._backsource.end(permit)
-            self._outbox.record("permit.ended", permit=permit.id, task=task.id, why="done")
+            self._desk.backsource.end(permit)
+            self._desk.outbox.record("permit.ended", permit=permit.id, task=task.id, why="done")
             self.restock(task, now)
 
     # ── the source's answers ─────────────────────────────────────────────────────────────────────────────────────
 
     def sourced(self, peer: Peer, said: Sourced, now: float) -> None:
         """The source said yes."""
-        permit = self._backsource.get(PermitId(said.permit), peer.index)
+        permit = self._desk.backsource.get(PermitId(said.permit), peer.index)
         if permit is None or permit.task != said.task:
-            self._outbox.record("message.refused", peer=peer.id, op="sourced", why="no such permit")
+            self._desk.outbox.record("message.refused", peer=peer.id, op="sourced", why="no such permit")
             return
-        task = self._catalog.tasks[permit.task]
+        task = self._desk.catalog.tasks[permit.task]
         cut = PieceMap(said.length, said.piece_length, said.chunk_length)
         if cut.count > MOST_PIECES_KNOWN or -(-said.piece_length // said.chunk_length) > MOST_CHUNKS_IN_PIECE:
             text = f"the content is cut into {cut.count} pieces of {said.piece_length} bytes: too many, or too finely"
@@ -230,10 +211,10 @@ class Admission:
             self._begin(task, permit, content)
         elif cut.length is not None and not task.is_sealed:
             self.seal(task, cut.length)
-        self._backsource.accepted(permit, bool(permit.request.digest), said.fresh_seconds, now)
+        self._desk.backsource.accepted(permit, bool(permit.request.digest), said.fresh_seconds, now)
         if permit.check_only:
-            self._backsource.end(permit)
-            self._outbox.record("permit.ended", permit=permit.id, task=task.id, why="checked")
+            self._desk.backsource.end(permit)
+            self._desk.outbox.record("permit.ended", permit=permit.id, task=task.id, why="checked")
         self.readmit(task, now)
         self.finish_if_done(task, now)
         self.restock(task, now)
@@ -242,45 +223,45 @@ class Admission:
         """The content is known, or another than it was: nothing of the old counts any more, nobody is open."""
         if task.content is not None:
             self._close_content(task)
-            self._backsource.changed(permit)
-            self._outbox.record("task.changed", task=task.id, generation=content.generation)
-            notice = Notice(kind="generation", epoch=self._epoch, task=task.id, generation=content.generation)
-            self._outbox.publish(ALL, notice)
+            self._desk.backsource.changed(permit)
+            self._desk.outbox.record("task.changed", task=task.id, generation=content.generation)
+            notice = Notice(kind="generation", epoch=self._desk.epoch, task=task.id, generation=content.generation)
+            self._desk.outbox.publish(ALL, notice)
         if permit.check_only:
-            older = self._backsource.fetch_of(task.id)
+            older = self._desk.backsource.fetch_of(task.id)
             if older is not None:
-                self._outbox.send(self._roster.at(older.holder).id, Quit(permit=older.id, task=task.id))
-                self._backsource.end(older)
-            self._backsource.promote(permit)
-        self._catalog.begin(task, content)
+                self._desk.outbox.send(self._desk.roster.at(older.holder).id, Quit(permit=older.id, task=task.id))
+                self._desk.backsource.end(older)
+            self._desk.backsource.promote(permit)
+        self._desk.catalog.begin(task, content)
 
     def _close_content(self, task: Task) -> None:
         """Every lease on it is void, and the wants count again: the peers learn it from the next Opened or Refused."""
         for member in task.members.values():
             member.is_open = False
-        for lease in self._leases.of_task(task.id):
+        for lease in self._desk.leases.of_task(task.id):
             self._scheduler.end(task, lease, again=True)
 
     def source_failed(self, peer: Peer, said: SourceFailed, now: float) -> None:
         """The source said no, or stopped giving, or gave what it should not."""
-        permit = self._backsource.get(PermitId(said.permit), peer.index)
-        task = self._catalog.get(TaskId(said.task))
+        permit = self._desk.backsource.get(PermitId(said.permit), peer.index)
+        task = self._desk.catalog.get(TaskId(said.task))
         if permit is not None and task is not None and permit.task == said.task:
             self._fail(task, permit, said.code, said.text, said.retry_after, now)
         elif said.code == DigestMismatch.code and task is not None and peer.is_seed and task.is_complete(peer.index):
             # The whole is proven after the last piece was: the permit has ended by then.
             self._disown(task, said.text, now)
         else:
-            self._outbox.record("message.refused", peer=peer.id, op="source-failed", why="no such permit")
+            self._desk.outbox.record("message.refused", peer=peer.id, op="source-failed", why="no such permit")
 
     def _fail(self, task: Task, permit: LivePermit, code: str, text: str, retry_after: float, now: float) -> None:
-        self._backsource.end(permit)
-        self._outbox.record("permit.failed", permit=permit.id, task=task.id, code=code)
+        self._desk.backsource.end(permit)
+        self._desk.outbox.record("permit.failed", permit=permit.id, task=task.id, code=code)
         if code in READER_TROUBLE and self._give(
             task, permit.request, permit.credential, permit.check_only, permit.holder, permit.tried, now
         ):
             return
-        refusal = self._backsource.refused(permit, code, text, retry_after, now)
+        refusal = self._desk.backsource.refused(permit, code, text, retry_after, now)
         if code == DigestMismatch.code:
             self._disown(task, text, now)
             return
@@ -305,8 +286,8 @@ class Admission:
             holders = list(task.held)
             task.forget_content()
             for index in holders:
-                self._catalog.untie(task, index)
-        self._backsource.forget(task.id)
+                self._desk.catalog.untie(task, index)
+        self._desk.backsource.forget(task.id)
         for index in list(task.members):
             self.refuse(task, index, DigestMismatch.code, text, 0.0, now)
 
@@ -314,18 +295,18 @@ class Admission:
         """A growing content has ended: everybody who has it open is told."""
         holders = list(task.held)
         task.seal(length)
-        for lease in self._leases.of_task(task.id):
+        for lease in self._desk.leases.of_task(task.id):
             if lease.piece >= task.cut.count:
                 self._scheduler.revoke(task, lease)
         for index in holders:
-            self._catalog.untie(task, index)
+            self._desk.catalog.untie(task, index)
         if task.content is None:
             return
         said = Sealed(task=task.id, generation=task.content.generation, length=length)
         for index, member in task.members.items():
             if member.is_open:
-                self._outbox.send(self._roster.at(index).id, said)
-        self._outbox.record("task.sealed", task=task.id, length=length)
+                self._desk.outbox.send(self._desk.roster.at(index).id, said)
+        self._desk.outbox.record("task.sealed", task=task.id, length=length)
 
     def hold(self, task: Task, index: int, generation: Generation, pieces: int) -> int:
         """The peer says it holds these pieces of this generation. Returns those that can be had since just now."""

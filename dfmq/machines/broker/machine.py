@@ -10,27 +10,21 @@ from typing import Any
 from dfmq.errors import SettingsError, TransferError
 from dfmq.machines.broker import agreement, views
 from dfmq.machines.broker.admission import Admission
-from dfmq.machines.broker.backsource import BackSource
-from dfmq.machines.broker.catalog import MOST_PIECES_KNOWN, Catalog, Member, Task
-from dfmq.machines.broker.health import Health
-from dfmq.machines.broker.leases import Leases, LiveLease
-from dfmq.machines.broker.outbox import Outbox
-from dfmq.machines.broker.rates import Rates
-from dfmq.machines.broker.roster import Peer, Roster
+from dfmq.machines.broker.catalog import MOST_PIECES_KNOWN, Member, Task
+from dfmq.machines.broker.choosing import Choosing
+from dfmq.machines.broker.desk import Desk
+from dfmq.machines.broker.discipline import Discipline
+from dfmq.machines.broker.roster import Peer
 from dfmq.machines.broker.scheduler import Scheduler
-from dfmq.machines.broker.slots import Slots
 from dfmq.machines.effects import BrokerEffect
 from dfmq.machines.events import BrokerEvent, PeerSaid, PeerUnreachable
 from dfmq.model import bitfield
-from dfmq.model.ids import Generation, HostId, LeaseId, TaskId
+from dfmq.model.ids import Generation, LeaseId, TaskId
 from dfmq.model.settings import BrokerSettings
 from dfmq.model.task import credential, shown, task_id, validate
 from dfmq.wire import messages as said
-from dfmq.wire.messages import BeatSeen, Error, Message, Notice, Welcome
-from dfmq.wire.topics import ALL
+from dfmq.wire.messages import BeatSeen, Error, Message, Welcome
 
-#: failures that are held against the parent's host, unless the parent was itself waiting for the piece
-BLAMED = frozenset({"stalled", "unreachable", "refused", "expired"})
 PROOF_BYTES = 16
 
 
@@ -40,25 +34,13 @@ class BrokerMachine:
 
     def __init__(self, settings: BrokerSettings, epoch: int, rng: random.Random, notices: str = "") -> None:
         """`epoch`: new at every start, positive; `notices`: where the PUB socket is heard, "" nowhere."""
-        self._settings = settings
-        self._epoch = epoch
         self._notices = notices
         self._now = 0.0
-        self._outbox = Outbox()
-        self._roster = Roster(settings.beat_seconds)
-        self._catalog = Catalog()
-        self._slots = Slots()
-        self._rates = Rates()
-        self._health = Health()
-        self._leases = Leases(self._slots)
-        self._backsource = BackSource(settings.source.negative_seconds)
-        self._scheduler = Scheduler(
-            self._roster, self._catalog, self._leases, self._slots, self._rates, self._health, rng, self._outbox
-        )
-        self._admission = Admission(
-            self._roster, self._catalog, self._leases, self._scheduler, self._health, self._backsource, rng,
-            self._outbox, epoch,
-        )  # fmt: skip
+        self._desk = Desk(settings, epoch)
+        choosing = Choosing(self._desk.leases, self._desk.slots, self._desk.rates, self._desk.health, rng)
+        self._scheduler = Scheduler(self._desk, choosing)
+        self._admission = Admission(self._desk, self._scheduler, rng)
+        self._discipline = Discipline(self._desk, self._scheduler, self._admission)
         self._on: dict[type[Message], Callable[[Peer, Any], None]] = {
             said.Open: self._open,
             said.Held: self._held,
@@ -84,49 +66,38 @@ class BrokerMachine:
         if isinstance(event, PeerSaid):
             self._hear(event)
         elif isinstance(event, PeerUnreachable):
-            peer = self._roster.get(event.peer)
+            peer = self._desk.roster.get(event.peer)
             if peer is not None:
                 self._lose(peer, "unreachable")
         self._due()
         self._scheduler.work(now)
-        return self._outbox.take()
+        return self._desk.outbox.take()
 
     def next_deadline(self) -> float | None:
         """When to call again at the latest; at once while work is listed."""
-        if self._scheduler.has_work:
+        if self._scheduler.wants.has_duties:
             return self._now
         parts = (
-            self._roster.deadlines.next(),
-            self._leases.deadlines.next(),
-            self._leases.patience.next(),
-            self._health.deadlines.next(),
-            self._scheduler.resting.next(),
-            self._catalog.next_deadline(),
+            self._desk.roster.deadlines.next(),
+            self._desk.leases.deadlines.next(),
+            self._desk.leases.patience.next(),
+            self._desk.health.deadlines.next(),
+            self._scheduler.wants.resting.next(),
+            self._desk.catalog.next_deadline(),
         )
         return min((at for at in parts if at is not None), default=None)
 
     def tasks(self) -> list[dict[str, Any]]:
         """Every task, for people: plain values, no secrets."""
-        return views.tasks(self._catalog, self._scheduler, self._backsource)
+        return views.tasks(self._desk, self._scheduler.wants)
 
     def peers(self) -> list[dict[str, Any]]:
         """Every peer, for people: plain values."""
-        return views.peers(self._roster, self._rates, self._slots, self._leases, self._health, self._now)
+        return views.peers(self._desk, self._now)
 
     def counts(self) -> dict[str, int]:
         """How much of everything there is now, for metrics."""
-        return {
-            "peers": len(self._roster),
-            "seeds": len(self._roster.seeds),
-            "tasks": len(self._catalog.tasks),
-            "members": sum(len(task.members) for task in self._catalog.tasks.values()),
-            "leases": len(self._leases),
-            "wants": self._scheduler.total_wants(),
-            "parked": self._scheduler.parked(),
-            "permits": len(self._backsource),
-            "suspected": self._health.suspected.bit_count(),
-            "quarantined": self._health.barred.bit_count(),
-        }
+        return views.counts(self._desk, self._scheduler.wants)
 
     # ── peers come and go ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,45 +106,45 @@ class BrokerMachine:
         if isinstance(message, said.Hello):
             self._hello(event, message)
             return
-        peer = self._roster.get(event.peer)
+        peer = self._desk.roster.get(event.peer)
         if peer is None:
             if not isinstance(message, said.Bye | said.Error):
-                self._outbox.send(event.peer, Error(code="unknown_peer", text="say Hello first"))
+                self._desk.outbox.send(event.peer, Error(code="unknown_peer", text="say Hello first"))
             return
         peer.heard_at = self._now
         act = self._on.get(type(message))
         if act is None:
             self._refuse_message(peer, message, "not for a broker")
-            self._outbox.send(peer.id, Error(code="unknown_message", text=f"{type(message).__name__} to a broker"))
+            self._desk.outbox.send(peer.id, Error(code="unknown_message", text=f"{type(message).__name__} to a broker"))
             return
         act(peer, message)
 
     def _refuse_message(self, peer: Peer, message: Message, why: str) -> None:
-        self._outbox.record("message.refused", peer=peer.id, op=type(message).__name__.lower(), why=why)
+        self._desk.outbox.record("message.refused", peer=peer.id, op=type(message).__name__.lower(), why=why)
 
     def _hello(self, event: PeerSaid, hello: said.Hello) -> None:
         if hello.peer != event.peer:
-            self._outbox.record("message.refused", peer=event.peer, op="hello", why="another's name")
-            self._outbox.send(event.peer, Error(code="malformed", text="Hello names another peer than its sender"))
+            self._desk.outbox.record("message.refused", peer=event.peer, op="hello", why="another's name")
+            self._desk.outbox.send(event.peer, Error(code="malformed", text="Hello names another peer than its sender"))
             return
-        if (older := self._roster.predecessor(hello)) is not None:
+        if (older := self._desk.roster.predecessor(hello)) is not None:
             self._lose(older, "replaced")
-        peer = self._roster.get(event.peer)
+        peer = self._desk.roster.get(event.peer)
         if peer is not None:
-            self._roster.rejoin(peer, hello, self._now)
-            self._rates.renew(peer.index, hello.slots, hello.up_limit, hello.down_limit)
+            self._desk.roster.rejoin(peer, hello, self._now)
+            self._desk.rates.renew(peer.index, hello.slots, hello.up_limit, hello.down_limit)
         else:
-            peer = self._roster.join(hello, self._now)
-            self._rates.join(peer.index, hello.slots, peer.is_seed, hello.up_limit, hello.down_limit)
-            self._slots.join(peer.index, self._rates.capacity(peer.index))
-            self._health.join(peer.host, peer.index)
-        self._outbox.send(
+            peer = self._desk.roster.join(hello, self._now)
+            self._desk.rates.join(peer.index, hello.slots, peer.is_seed, hello.up_limit, hello.down_limit)
+            self._desk.slots.join(peer.index, self._desk.rates.capacity(peer.index))
+            self._desk.health.join(peer.host, peer.index)
+        self._desk.outbox.send(
             peer.id,
-            Welcome(epoch=self._epoch, notices=self._notices, beat_seconds=self._settings.beat_seconds),
+            Welcome(epoch=self._desk.epoch, notices=self._notices, beat_seconds=self._desk.settings.beat_seconds),
         )
-        self._outbox.record("peer.welcomed", peer=peer.id, name=peer.name, seed=peer.is_seed)
-        for permit in self._backsource.of_holder(peer.index):
-            self._admission.say_permit(self._catalog.tasks[permit.task], permit)
+        self._desk.outbox.record("peer.welcomed", peer=peer.id, name=peer.name, seed=peer.is_seed)
+        for permit in self._desk.backsource.of_holder(peer.index):
+            self._admission.say_permit(self._desk.catalog.tasks[permit.task], permit)
 
     def _bye(self, peer: Peer, _: said.Bye) -> None:
         self._lose(peer, "bye")
@@ -182,19 +153,19 @@ class BrokerMachine:
         """The peer is gone: out of every book; who depended on it is served anew."""
         index = peer.index
         unread = self._admission.end_permits_of(index, say_quit=False)
-        for lease in self._leases.of_parent(index):
-            self._scheduler.revoke(self._catalog.tasks[lease.task], lease)
-        tasks = self._catalog.of_peer(index)
+        for lease in self._desk.leases.of_parent(index):
+            self._scheduler.revoke(self._desk.catalog.tasks[lease.task], lease)
+        tasks = self._desk.catalog.of_peer(index)
         for task in tasks:
             self._admission.depart(task, index, self._now)
             task.claims.pop(index, None)
             task.unhold(index, task.held.get(index, 0))
-            self._catalog.untie(task, index)
-        self._slots.leave(index)
-        self._rates.leave(index)
-        self._health.leave(peer.host, index, self._now)
-        self._roster.leave(peer)
-        self._outbox.record("peer.lost", peer=peer.id, why=why)
+            self._desk.catalog.untie(task, index)
+        self._desk.slots.leave(index)
+        self._desk.rates.leave(index)
+        self._desk.health.leave(peer.host, index, self._now)
+        self._desk.roster.leave(peer)
+        self._desk.outbox.record("peer.lost", peer=peer.id, why=why)
         for task in unread:
             self._admission.readmit(task, self._now)
         for task in dict.fromkeys([*tasks, *unread]):
@@ -204,44 +175,33 @@ class BrokerMachine:
     def _due(self) -> None:
         """Everything whose time has come."""
         now = self._now
-        for peer in self._roster.silent(now):
+        for peer in self._desk.roster.silent(now):
             self._lose(peer, "silent")
-        for lease_id in self._leases.deadlines.due(now):
-            lease = self._leases.get(lease_id)
-            if lease is not None:
-                task = self._catalog.tasks[lease.task]
-                self._come_to_nothing(task, lease, "expired")
-                self._scheduler.revoke(task, lease)
+        self._discipline.expire(now)
         self._scheduler.relieve(now)
-        cleared, released = self._health.due(now)
-        for index in bitfield.members(cleared):
-            self._scheduler.offer(index)
-        for index in bitfield.members(released):
-            for task in self._catalog.of_peer(index):
-                task.unbar(index)
-                self._scheduler.stir(task)
-        while (at := self._catalog.next_deadline()) is not None and at <= now:
+        self._discipline.release(now)
+        while (at := self._desk.catalog.next_deadline()) is not None and at <= now:
             self._forget_longest_idle()
 
     def _forget_longest_idle(self) -> None:
-        task = self._catalog.longest_idle()
+        task = self._desk.catalog.longest_idle()
         if task is None:
             return
-        if self._backsource.of_task(task.id):
-            self._catalog.touch(task, self._now)
+        if self._desk.backsource.of_task(task.id):
+            self._desk.catalog.touch(task, self._now)
             return
-        self._backsource.forget(task.id)
-        self._catalog.forget(task)
-        self._outbox.record("task.forgotten", task=task.id)
+        self._desk.backsource.forget(task.id)
+        self._desk.catalog.forget(task)
+        self._desk.outbox.record("task.forgotten", task=task.id)
 
     # ── tasks and pieces ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _tie(self, task_id: TaskId, peer: Peer, url: str) -> Task | None:
         """The task, and the peer bound to it; None when no more can be remembered."""
-        if self._catalog.get(task_id) is None and self._catalog.is_full():
+        if self._desk.catalog.get(task_id) is None and self._desk.catalog.is_full():
             self._forget_longest_idle()
-        task = self._catalog.enter(task_id, peer.index, url, self._now)
-        if task is not None and self._health.barred >> peer.index & 1:
+        task = self._desk.catalog.enter(task_id, peer.index, url, self._now)
+        if task is not None and self._desk.health.barred >> peer.index & 1:
             task.bar(peer.index)
         return task
 
@@ -260,15 +220,15 @@ class BrokerMachine:
             return
         if message.held:
             self._note_held(task, peer, Generation(message.generation), bitfield.from_bytes(message.held))
-        self._scheduler.forget_wants(task, peer.index)
+        self._scheduler.wants.forget(task.id, peer.index)
         member = Member(message.request, credential(message.request), message.no_source)
         self._admission.ask(task, peer.index, member, self._now)
         if peer.index in task.members:
             self._scheduler.want(task, peer.index, message.want, self._now)
 
     def _turn_away(self, peer: Peer, message: said.Open, code: str, text: str) -> None:
-        self._outbox.send(peer.id, said.Refused(task=message.task, code=code, text=text))
-        self._outbox.record("task.refused", task=message.task, peer=peer.id, code=code)
+        self._desk.outbox.send(peer.id, said.Refused(task=message.task, code=code, text=text))
+        self._desk.outbox.record("task.refused", task=message.task, peer=peer.id, code=code)
 
     def _held(self, peer: Peer, message: said.Held) -> None:
         task = self._tie(TaskId(message.task), peer, "")
@@ -276,7 +236,7 @@ class BrokerMachine:
             self._refuse_message(peer, message, "too many tasks")
             return
         self._note_held(task, peer, Generation(message.generation), bitfield.from_bytes(message.held))
-        self._catalog.untie(task, peer.index)
+        self._desk.catalog.untie(task, peer.index)
 
     def _note_held(self, task: Task, peer: Peer, generation: Generation, pieces: int) -> None:
         if task.content is not None and task.content.generation == generation:
@@ -290,17 +250,17 @@ class BrokerMachine:
 
     def _want(self, peer: Peer, message: said.Want) -> None:
         self._measure(peer, message.down_rate, message.up_rate, message.in_flight)
-        task = self._catalog.get(TaskId(message.task))
+        task = self._desk.catalog.get(TaskId(message.task))
         if task is None or peer.index not in task.members:
-            self._outbox.send(peer.id, Error(code="unknown_task", text=f"{message.task.hex()} is not open: say Open"))
+            self._desk.outbox.send(peer.id, Error(code="unknown_task", text="say Open first"))
             return
         self._scheduler.want(task, peer.index, message.count, self._now)
 
     def _measure(self, peer: Peer, down: int, up: int, in_flight: int) -> None:
         index = peer.index
-        is_loaded = 2 * self._slots.booked[index] >= self._slots.capacity[index]
-        change = self._rates.report(index, down, up, in_flight, is_loaded)
-        has_room = self._slots.resize(index, self._rates.capacity(index))
+        is_loaded = 2 * self._desk.slots.booked[index] >= self._desk.slots.capacity[index]
+        change = self._desk.rates.report(index, down, up, in_flight, is_loaded)
+        has_room = self._desk.slots.resize(index, self._desk.rates.capacity(index))
         if change or has_room:
             self._scheduler.rated(index, change, has_room)
 
@@ -317,31 +277,29 @@ class BrokerMachine:
                 if is_current:
                     self._end_by_have(task, index, piece)
         self._note_held(task, peer, generation, pieces)
-        self._catalog.untie(task, index)
-        self._catalog.touch(task, self._now)
-        permit = self._backsource.fetch_of(task.id)
+        self._desk.catalog.untie(task, index)
+        self._desk.catalog.touch(task, self._now)
+        permit = self._desk.backsource.fetch_of(task.id)
         if permit is not None and permit.holder == index:
             self._admission.finish_if_done(task, self._now)
 
     def _end_by_have(self, task: Task, index: int, piece: int) -> None:
-        lease = self._leases.taking(task.id, piece, index)
+        lease = self._desk.leases.taking(task.id, piece, index)
         if lease is None:
-            if self._leases.served_on(task.id, piece, index):
+            if self._desk.leases.served_on(task.id, piece, index):
                 self._scheduler.stir(task)
             return
-        parent = self._roster.at(lease.parent)
-        if self._health.praise(parent.host, self._roster.at(index).host, self._now):
-            for cleared in bitfield.members(self._health.peers_of(parent.host)):
-                self._scheduler.offer(cleared)
+        parent = self._desk.roster.at(lease.parent)
+        self._discipline.praise(lease, self._now)
         self._scheduler.succeeded(task, lease, self._now)
         self._scheduler.end(task, lease, again=False)
-        self._outbox.record(
-            "lease.done", lease=lease.id, task=task.id, piece=piece, child=self._roster.at(index).id,
+        self._desk.outbox.record(
+            "lease.done", lease=lease.id, task=task.id, piece=piece, child=self._desk.roster.at(index).id,
             parent=parent.id, seconds=self._now - lease.granted_at,
         )  # fmt: skip
 
     def _lost(self, peer: Peer, message: said.Lost) -> None:
-        task = self._catalog.get(TaskId(message.task))
+        task = self._desk.catalog.get(TaskId(message.task))
         if task is None:
             return
         index = peer.index
@@ -352,25 +310,25 @@ class BrokerMachine:
         elif index in task.claims:
             generation, claimed = task.claims[index]
             task.claims[index] = (generation, claimed & ~pieces)
-        for lease in self._leases.of_parent(index):
+        for lease in self._desk.leases.of_parent(index):
             is_forwarding = task.taking.get(index, 0) >> lease.piece & 1
             if lease.task == task.id and pieces >> lease.piece & 1 and not is_forwarding:
                 self._scheduler.revoke(task, lease)
         if index in task.members:
             self._scheduler.look_at(task, index)
-        self._catalog.untie(task, index)
+        self._desk.catalog.untie(task, index)
         self._scheduler.stir_if_doubtful(task)
         self._admission.restock(task, self._now)
 
     def _close(self, peer: Peer, message: said.Close) -> None:
-        task = self._catalog.get(TaskId(message.task))
+        task = self._desk.catalog.get(TaskId(message.task))
         if task is not None and peer.index in task.members:
             self._admission.depart(task, peer.index, self._now)
 
     def _beat(self, peer: Peer, message: said.Beat) -> None:
         peer.sample = message.sample
         self._measure(peer, message.down_rate, message.up_rate, 0)
-        self._outbox.send(peer.id, BeatSeen(stamp=message.stamp))
+        self._desk.outbox.send(peer.id, BeatSeen(stamp=message.stamp))
 
     def _error(self, peer: Peer, message: Error) -> None:
         self._refuse_message(peer, message, message.code)
@@ -378,57 +336,14 @@ class BrokerMachine:
     # ── what went wrong ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _failed(self, peer: Peer, message: said.Failed) -> None:
-        lease = self._leases.get(LeaseId(message.lease))
+        lease = self._desk.leases.get(LeaseId(message.lease))
         if lease is None or lease.child != peer.index or lease.task != message.task:
             return
-        task = self._catalog.tasks[lease.task]
+        task = self._desk.catalog.tasks[lease.task]
         if message.code != "cancelled":
-            self._come_to_nothing(task, lease, message.code)
-        if self._leases.get(lease.id) is lease:
+            self._discipline.judge(task, lease, message.code, self._now)
+        if self._desk.leases.get(lease.id) is lease:
             self._scheduler.end(task, lease, again=message.code != "cancelled")
-
-    def _come_to_nothing(self, task: Task, lease: LiveLease, code: str) -> None:
-        """Count a failure where it belongs. In quarantine the parent's leases are revoked, this one too."""
-        parent, child = self._roster.at(lease.parent), self._roster.at(lease.child)
-        self._outbox.record(
-            "lease.expired" if code == "expired" else "lease.failed", lease=lease.id, task=task.id, piece=lease.piece,
-            child=child.id, parent=parent.id, code=code,
-        )  # fmt: skip
-        self._scheduler.failed(task, lease.child, lease.parent, self._now)
-        if code == "corrupt":
-            if self._health.accuse(parent.host, child.host, parent.is_seed, self._now):
-                self._quarantine(parent.host)
-            else:
-                self._suspect(parent.host)
-        elif code in BLAMED:
-            is_waiting = self._leases.taking(task.id, lease.piece, lease.parent) is not None
-            if not is_waiting and self._health.blame(parent.host, child.host, self._now):
-                self._suspect(parent.host)
-
-    def _suspect(self, host: HostId) -> None:
-        """On probation now: what only it and others of that kind hold may be taken from them."""
-        self._outbox.record("host.suspected", host=host)
-        for index in bitfield.members(self._health.peers_of(host)):
-            for task in self._catalog.of_peer(index):
-                self._scheduler.stir(task)
-
-    def _quarantine(self, host: HostId) -> None:
-        """Nobody takes anything from this host any more, nor does it read sources for others."""
-        tasks: list[Task] = []
-        for index in bitfield.members(self._health.peers_of(host)):
-            peer = self._roster.at(index)
-            self._outbox.publish(ALL, Notice(kind="quarantine", epoch=self._epoch, peer=peer.id))
-            self._outbox.record("peer.quarantined", peer=peer.id, host=host)
-            for task in self._catalog.of_peer(index):
-                task.bar(index)
-                tasks.append(task)
-            for lease in self._leases.of_parent(index):
-                self._scheduler.revoke(self._catalog.tasks[lease.task], lease)
-            tasks += self._admission.end_permits_of(index, say_quit=True)
-        for task in dict.fromkeys(tasks):
-            self._scheduler.stir(task)
-            self._admission.readmit(task, self._now)
-            self._admission.restock(task, self._now)
 
     # ── about the source ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -440,8 +355,8 @@ class BrokerMachine:
 
     def _speaks_for_source(self, peer: Peer, message: said.Proven | said.Sealed) -> Task | None:
         """The task, if it is of this generation and the peer is a seed or reads it by permit."""
-        task = self._catalog.get(TaskId(message.task))
-        permit = self._backsource.fetch_of(TaskId(message.task))
+        task = self._desk.catalog.get(TaskId(message.task))
+        permit = self._desk.backsource.fetch_of(TaskId(message.task))
         is_reader = peer.is_seed or (permit is not None and permit.holder == peer.index)
         if task is None or task.content is None or task.content.generation != message.generation or not is_reader:
             self._refuse_message(peer, message, "no word on this content")
@@ -462,7 +377,7 @@ class BrokerMachine:
             return
         self._tie(task.id, peer, "")
         gained = self._admission.hold(task, peer.index, Generation(message.generation), 1 << piece)
-        self._catalog.untie(task, peer.index)
+        self._desk.catalog.untie(task, peer.index)
         if gained or task.available != before:
             self._scheduler.stir(task)
         else:
@@ -480,12 +395,6 @@ class BrokerMachine:
 
     def check(self) -> None:
         """See the class's law."""
-        parts = (
-            self._roster, self._catalog, self._slots, self._rates, self._health, self._leases, self._scheduler,
-            self._backsource,
-        )  # fmt: skip
-        for part in parts:
-            part.check()
-        agreement.check_leases(self._catalog, self._leases)
-        agreement.check_peers(self._roster, self._catalog, self._slots, self._health)
-        agreement.check_permits(self._roster, self._catalog, self._backsource)
+        self._desk.check()
+        self._scheduler.check()
+        agreement.check(self._desk)

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from dfmq.machines.broker.backsource import BackSource
-from dfmq.machines.broker.catalog import Catalog, Task
-from dfmq.machines.broker.health import Health
-from dfmq.machines.broker.leases import Leases
-from dfmq.machines.broker.rates import Rates
-from dfmq.machines.broker.roster import Roster
-from dfmq.machines.broker.scheduler import Scheduler
-from dfmq.machines.broker.slots import SLOT, Slots
+from dfmq.machines.broker.catalog import Task
+from dfmq.machines.broker.desk import Desk
+from dfmq.machines.broker.slots import SLOT
+from dfmq.machines.broker.wants import Wants
 
 
-def tasks(catalog: Catalog, scheduler: Scheduler, backsource: BackSource) -> list[dict[str, Any]]:
+def counts(desk: Desk, wants: Wants) -> dict[str, int]:
+    """How much of everything there is now."""
+    return {
+        "peers": len(desk.roster),
+        "seeds": len(desk.roster.seeds),
+        "tasks": len(desk.catalog.tasks),
+        "members": sum(len(task.members) for task in desk.catalog.tasks.values()),
+        "leases": len(desk.leases),
+        "wants": sum(wants.total(task) for task in wants.queues),
+        "parked": sum(len(queue.parked) for queue in wants.parked.values()),
+        "permits": len(desk.backsource),
+        "suspected": desk.health.suspected.bit_count(),
+        "quarantined": desk.health.barred.bit_count(),
+    }
+
+
+def tasks(desk: Desk, wants: Wants) -> list[dict[str, Any]]:
     """One row a task. Lengths in bytes."""
-    return [_task(task, scheduler, backsource) for task in catalog.tasks.values()]
+    return [_task(task, desk, wants) for task in desk.catalog.tasks.values()]
 
 
-def _task(task: Task, scheduler: Scheduler, backsource: BackSource) -> dict[str, Any]:
+def _task(task: Task, desk: Desk, wants: Wants) -> dict[str, Any]:
     content = task.content
     return {
         "task": task.id.hex(),
@@ -33,19 +45,17 @@ def _task(task: Task, scheduler: Scheduler, backsource: BackSource) -> dict[str,
         "waiting": sum(not member.is_open for member in task.members.values()),
         "holders": len(task.held),
         "complete": sum(task.is_complete(index) for index in task.held),
-        "wants": scheduler.wants(task.id),
+        "wants": wants.total(task.id),
         "leases": sum(pieces.bit_count() for pieces in task.taking.values()),
-        "permits": len(backsource.of_task(task.id)),
+        "permits": len(desk.backsource.of_task(task.id)),
     }
 
 
-def peers(
-    roster: Roster, rates: Rates, slots: Slots, leases: Leases, health: Health, now: float
-) -> list[dict[str, Any]]:
+def peers(desk: Desk, now: float) -> list[dict[str, Any]]:
     """One row a peer. Rates in bytes per second."""
     rows = []
-    for peer in roster.everyone():
-        rate, index = rates.of(peer.index), peer.index
+    for peer in desk.roster.everyone():
+        rate, index = desk.rates.of(peer.index), peer.index
         rows.append(
             {
                 "peer": peer.id.hex(),
@@ -55,14 +65,14 @@ def peers(
                 "zone": peer.zone,
                 "software": peer.software,
                 "seed": peer.is_seed,
-                "health": health.state(peer.host),
+                "health": desk.health.state(peer.host),
                 "heard_seconds_ago": round(now - peer.heard_at, 3),
                 "down_bytes_per_second": rate.down,
                 "up_bytes_per_second": rate.up,
-                "slots": slots.capacity[index] / SLOT,
-                "booked": slots.booked[index] / SLOT,
-                "serving": leases.serving(index),
-                "receiving": leases.receiving(index),
+                "slots": desk.slots.capacity[index] / SLOT,
+                "booked": desk.slots.booked[index] / SLOT,
+                "serving": desk.leases.serving(index),
+                "receiving": desk.leases.receiving(index),
                 "cpu_share": peer.sample.cpu_share,
                 "memory_share": peer.sample.memory_share,
                 "disk_free_bytes": peer.sample.disk_free_bytes,

@@ -1,0 +1,177 @@
+"""What could be granted now, and the best of it. Reads the books and changes none; the order of preference is in
+ranking."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from dfmq.machines.broker import ranking
+from dfmq.machines.broker.catalog import Task
+from dfmq.machines.broker.health import Health
+from dfmq.machines.broker.leases import Leases, LiveLease
+from dfmq.machines.broker.rates import Rates
+from dfmq.machines.broker.slots import Slots
+from dfmq.model import bitfield
+
+#: whole holders with room that are looked at for a lease that drags
+SAMPLED_RELIEF = 4
+
+#: (piece, parent)
+Choice = tuple[int, int]
+
+
+class Choosing:
+    """Law: what it proposes may be granted: the parent has room, holds the piece or is taking it, is not the child, not
+    in quarantine, and its own parents lead to somebody who holds the piece and not to the child. A parent that is on
+    probation, or slower than the child, is proposed only for a piece that nobody better holds whole."""
+
+    def __init__(self, leases: Leases, slots: Slots, rates: Rates, health: Health, rng: random.Random) -> None:
+        self._leases = leases
+        self._slots = slots
+        self._rates = rates
+        self._health = health
+        self._rng = rng
+
+    # ── for a child ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def choose(self, task: Task, child: int) -> Choice | None:
+        """A piece and its parent for the child, None when there is nothing at all. Sampled first; only when that finds
+        nothing, everything is looked at. Parents that failed the child, or are slow, come later."""
+        lacking = task.lacking(child)
+        room = self._slots.room & ~(1 << child)
+        if not lacking or not room:
+            return None
+        doubtful = self._doubtful(child)
+        later = task.members[child].shunned | self._rates.unwelcome_to(child)
+        if good := room & ~(doubtful | later):
+            few = ranking.sample(lacking, ranking.SAMPLED_PIECES, self._rng)
+            found = self._best(task, child, self._candidates(task, few, good))
+            found = found or self._best_of_all(task, child, lacking, good)
+            if found:
+                return found
+        if second := room & later & ~doubtful:
+            found = self._best_of_all(task, child, lacking, second)
+            if found:
+                return found
+        if last := room & doubtful:
+            better = ~(doubtful | 1 << child)
+            only_there = bitfield.of(p for p in bitfield.members(lacking) if not task.whole[p] & better)
+            return self._best_of_all(task, child, only_there, last)
+        return None
+
+    def _doubtful(self, child: int) -> int:
+        return self._health.suspected | self._rates.slower_than(child)
+
+    def _candidates(self, task: Task, pieces: Iterable[int], parents: int) -> list[ranking.Candidate]:
+        """Some of these parents for each of these pieces they could give."""
+        whole, taken, partial = task.whole, task.taken, ~(self._rates.slow | self._health.barred)
+        level_of, chance, candidates = self._slots.level_of, self._rng.random, []
+        for piece in pieces:
+            holders = whole[piece] | (taken.get(piece, 0) & partial)
+            if possible := holders & parents:
+                rarity, takers = holders.bit_count(), self._leases.takers(task.id, piece)
+                for parent in ranking.sample(possible, ranking.SAMPLED_HOLDERS, self._rng):
+                    taking = takers.get(parent)
+                    depth = taking.depth + 1 if taking is not None else 0
+                    candidates.append((level_of[parent], depth, rarity, chance(), piece, parent))
+        return candidates
+
+    def _best(self, task: Task, child: int, candidates: list[ranking.Candidate]) -> Choice | None:
+        """The best candidate whose own parents lead to a whole holder and not to the child."""
+        if not candidates:
+            return None
+        best = min(candidates)
+        if self._leads_home(task, child, best[4], best[5]):
+            return best[4], best[5]
+        for *_, piece, parent in sorted(candidates):
+            if self._leads_home(task, child, piece, parent):
+                return piece, parent
+        return None
+
+    def _best_of_all(self, task: Task, child: int, lacking: int, parents: int) -> Choice | None:
+        """As `_best` over all lacking pieces, missing none; by parent instead of by piece where these are fewer."""
+        if lacking.bit_count() <= parents.bit_count():
+            found = self._best(task, child, self._candidates(task, bitfield.members(lacking), parents))
+            if found:
+                return found
+        for parent in bitfield.members(parents):
+            offered = self.offered(task, parent) & lacking
+            if whole := offered & task.held.get(parent, 0):
+                return ranking.pick(whole, self._rng), parent
+            for piece in bitfield.members(offered):
+                if self._leads_home(task, child, piece, parent):
+                    return piece, parent
+        return None
+
+    # ── for a parent ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def offered(self, task: Task, parent: int) -> int:
+        """The pieces this peer could give: what it holds and, unless it is slow, what it is taking."""
+        if self._health.barred >> parent & 1:
+            return 0
+        pieces = task.held.get(parent, 0)
+        if not self._rates.slow >> parent & 1:
+            pieces |= task.taking.get(parent, 0)
+        return pieces & task.available
+
+    def from_parent(self, task: Task, child: int, parent: int, offered: int) -> int | None:
+        """The rarest of some pieces this parent may serve to this child; if it may serve any, one is found."""
+        fitting = offered & ~(task.held.get(child, 0) | task.taking.get(child, 0))
+        if not fitting or child == parent:
+            return None
+        few = ranking.sample(fitting, ranking.SAMPLED_PIECES, self._rng)
+        for pieces in (sorted(few, key=lambda piece: self._rarity(task, piece)), bitfield.members(fitting)):
+            for piece in pieces:
+                if self.may(task, child, piece, parent):
+                    return piece
+        return None
+
+    @staticmethod
+    def _rarity(task: Task, piece: int) -> int:
+        return task.whole[piece].bit_count() + task.taken.get(piece, 0).bit_count()
+
+    def may(self, task: Task, child: int, piece: int, parent: int) -> bool:
+        """This parent, which offers the piece and has room, may serve it to this child."""
+        doubtful = self._doubtful(child)
+        if doubtful >> parent & 1 and task.whole[piece] & ~(doubtful | 1 << child):
+            return False
+        return self._leads_home(task, child, piece, parent)
+
+    def _leads_home(self, task: Task, child: int, piece: int, parent: int) -> bool:
+        """The chain of parents for the piece ends at somebody who holds it, and the child is not in it."""
+        whole = task.whole[piece]
+        if whole >> parent & 1:
+            return True
+        last = parent
+        for last in self._leases.ancestors(task.id, piece, parent):
+            if last == child:
+                return False
+        return bool(whole >> last & 1)
+
+    # ── for a lease that drags ───────────────────────────────────────────────────────────────────────────────────
+
+    def relief(self, task: Task, lease: LiveLease) -> int | None:
+        """A whole holder with room that will do better than the lease's parent: one that waits itself, or is slow or
+        doubtful, is beaten by any; another only by one that is less loaded."""
+        unfit = self._health.suspected | self._rates.unwelcome_to(lease.child)
+        whole = task.whole.get(lease.piece, 0)
+        good = whole & self._slots.room & ~(unfit | 1 << lease.child | 1 << lease.parent)
+        if not good:
+            return None
+        levels = self._slots.level_of
+        found = min(ranking.sample(good, SAMPLED_RELIEF, self._rng), key=lambda peer: levels[peer])
+        if (unfit | ~whole) >> lease.parent & 1:
+            return found
+        here = levels[lease.parent]
+        return found if here < 0 or levels[found] < here else None
+
+    # ── for check() ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def is_grantable(self, task: Task, child: int) -> bool:
+        """Slow and exact: is there a piece and a parent for the child now?"""
+        for parent in bitfield.members(self._slots.room & ~(1 << child)):
+            for piece in bitfield.members(self.offered(task, parent) & task.lacking(child)):
+                if self.may(task, child, piece, parent):
+                    return True
+        return False

@@ -1,0 +1,100 @@
+"""What follows when a lease comes to nothing: whose fault it is, who is trusted less, who not at all. The standing of
+each host is in health."""
+
+from __future__ import annotations
+
+from dfmq.machines.broker.admission import Admission
+from dfmq.machines.broker.catalog import Task
+from dfmq.machines.broker.desk import Desk
+from dfmq.machines.broker.leases import LiveLease
+from dfmq.machines.broker.scheduler import Scheduler
+from dfmq.model import bitfield
+from dfmq.model.ids import HostId
+from dfmq.wire.messages import Notice
+from dfmq.wire.topics import ALL
+
+#: failures that are held against the parent's host, unless the parent was itself waiting for the piece
+BLAMED = frozenset({"stalled", "unreachable", "refused", "expired"})
+
+
+class Discipline:
+    """Law: whoever is put on probation or in quarantine, or comes out of it, everybody whom that concerns is looked at
+    again; of a host in quarantine nobody takes anything, and it has no permit."""
+
+    def __init__(self, desk: Desk, scheduler: Scheduler, admission: Admission) -> None:
+        self._desk = desk
+        self._scheduler = scheduler
+        self._admission = admission
+
+    def expire(self, now: float) -> None:
+        """Leases whose deadline has come: neither peer said how they ended."""
+        desk = self._desk
+        for lease_id in desk.leases.deadlines.due(now):
+            lease = desk.leases.get(lease_id)
+            if lease is not None:
+                task = desk.catalog.tasks[lease.task]
+                self.judge(task, lease, "expired", now)
+                self._scheduler.revoke(task, lease)
+
+    def judge(self, task: Task, lease: LiveLease, code: str, now: float) -> None:
+        """Count a failure where it belongs. In quarantine all leases of the parent are revoked, this one too."""
+        desk = self._desk
+        parent, child = desk.roster.at(lease.parent), desk.roster.at(lease.child)
+        desk.outbox.record(
+            "lease.expired" if code == "expired" else "lease.failed", lease=lease.id, task=task.id, piece=lease.piece,
+            child=child.id, parent=parent.id, code=code,
+        )  # fmt: skip
+        self._scheduler.failed(task, lease, now)
+        if code == "corrupt":
+            if desk.health.accuse(parent.host, child.host, parent.is_seed, now):
+                self._quarantine(parent.host, now)
+            else:
+                self._suspect(parent.host)
+        elif code in BLAMED:
+            is_waiting = desk.leases.taking(task.id, lease.piece, lease.parent) is not None
+            if not is_waiting and desk.health.blame(parent.host, child.host, now):
+                self._suspect(parent.host)
+
+    def praise(self, lease: LiveLease, now: float) -> None:
+        """A lease was done: the parent's host is trusted more."""
+        roster, health = self._desk.roster, self._desk.health
+        host = roster.at(lease.parent).host
+        if health.praise(host, roster.at(lease.child).host, now):
+            for index in bitfield.members(health.peers_of(host)):
+                self._scheduler.offer(index)
+
+    def release(self, now: float) -> None:
+        """Probations and quarantines that are over."""
+        cleared, released = self._desk.health.due(now)
+        for index in bitfield.members(cleared):
+            self._scheduler.offer(index)
+        for index in bitfield.members(released):
+            for task in self._desk.catalog.of_peer(index):
+                task.unbar(index)
+                self._scheduler.stir(task)
+
+    def _suspect(self, host: HostId) -> None:
+        """On probation now: what only it and others of that kind hold may be taken from them."""
+        self._desk.outbox.record("host.suspected", host=host)
+        for index in bitfield.members(self._desk.health.peers_of(host)):
+            for task in self._desk.catalog.of_peer(index):
+                self._scheduler.stir(task)
+
+    def _quarantine(self, host: HostId, now: float) -> None:
+        """Nobody takes anything from this host any more, nor does it read sources for others."""
+        desk = self._desk
+        tasks: list[Task] = []
+        for index in bitfield.members(desk.health.peers_of(host)):
+            peer = desk.roster.at(index)
+            desk.outbox.publish(ALL, Notice(kind="quarantine", epoch=desk.epoch, peer=peer.id))
+            desk.outbox.record("peer.quarantined", peer=peer.id, host=host)
+            for task in desk.catalog.of_peer(index):
+                task.bar(index)
+                tasks.append(task)
+            for lease in desk.leases.of_parent(index):
+                self._scheduler.revoke(desk.catalog.tasks[lease.task], lease)
+            tasks += self._admission.end_permits_of(index, say_quit=True)
+        for task in dict.fromkeys(tasks):
+            self._scheduler.stir(task)
+            self._admission.readmit(task, now)
+            self._admission.restock(task, now)
