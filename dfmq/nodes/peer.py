@@ -20,7 +20,7 @@ from dfmq.edges.bus.links import Parents, Pipelines
 from dfmq.edges.bus.loop import Drain
 from dfmq.edges.source.base import Sources
 from dfmq.edges.store.content import Store
-from dfmq.errors import ProtocolError, StoreError
+from dfmq.errors import ProtocolError, SettingsError, StoreError
 from dfmq.machines import effects as do
 from dfmq.machines import events as told
 from dfmq.machines.peer.machine import PeerMachine
@@ -199,8 +199,17 @@ class PeerNode:
         if endpoint and endpoint not in self._notices_heard:
             self._notices_heard.add(endpoint)
             self._listener.socket.setsockopt(zmq.SUBSCRIBE, topics.ALL)
-            sockets.connect(self._listener.socket, endpoint)
+            self._reach(endpoint)
             self._listener.look()
+
+    def _reach(self, endpoint: str) -> bool:
+        """Hear what is published there; False: another node has said so, but there is no such place."""
+        try:
+            sockets.reach(self._listener.socket, endpoint)
+        except SettingsError:
+            self._note("message.refused", {"code": "malformed"})
+            return False
+        return True
 
     def _hear_child(self, frames: list[bytes]) -> None:
         for message in self._messages(frames[1:], codec.parent_hears):
@@ -324,17 +333,16 @@ class PeerNode:
     def _listen(self, effect: do.Listen) -> None:
         """Hear exactly these neighbours on the task: connect to new ones, leave those no task needs any more."""
         socket, before = self._listener.socket, self._hints_heard.pop(effect.task, [])
-        if effect.endpoints:
-            self._hints_heard[effect.task] = effect.endpoints
+        others = {endpoint for endpoints in self._hints_heard.values() for endpoint in endpoints}
+        known = others.union(before)
+        wanted = [e for e in dict.fromkeys(effect.endpoints) if e in known or self._reach(e)]
+        if wanted:
+            self._hints_heard[effect.task] = wanted
             if not before:
                 socket.setsockopt(zmq.SUBSCRIBE, topics.of_task(effect.task))
         elif before:
             socket.setsockopt(zmq.UNSUBSCRIBE, topics.of_task(effect.task))
-        needed = {endpoint for endpoints in self._hints_heard.values() for endpoint in endpoints}
-        others = {e for task, endpoints in self._hints_heard.items() if task != effect.task for e in endpoints}
-        for endpoint in set(effect.endpoints) - set(before) - others:
-            sockets.connect(socket, endpoint)
-        for endpoint in set(before) - needed:
+        for endpoint in set(before) - others.union(wanted):
             self._listener.disconnect(endpoint)
         self._listener.look()
 

@@ -161,3 +161,12 @@ async def test_an_endpoint_is_left_in_the_middle_of_a_message(context: Context) 
     drain.close()
     for publisher in publishers:
         publisher.close()
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "host:1", "ipc:///tmp/x", "inproc://dfmq-control", "tcp://:1 ", "tcp://h", "tcp://h:999999"]
+)
+def test_another_node_is_never_reached_at_a_place_of_this_host(context: Context, endpoint: str) -> None:
+    pipelines = Pipelines(context)
+    assert not pipelines.send(endpoint, b"header", b"payload")
+    assert len(pipelines) == 0

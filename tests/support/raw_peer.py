@@ -26,7 +26,10 @@ PATIENCE = 20.0
 class RawPeer:
     """See the module. Not for use by several threads."""
 
-    def __init__(self, broker: str, *, slots: int = 16, seed: bool = False) -> None:
+    def __init__(
+        self, broker: str, *, slots: int = 16, seed: bool = False, exchange: str = "", hints: str = ""
+    ) -> None:
+        """`exchange`, `hints`: other endpoints to name than its own."""
         self.id = secrets.token_bytes(16)
         self._context = zmq.Context()
         self.control = self._socket(zmq.DEALER)
@@ -40,8 +43,8 @@ class RawPeer:
         self._heard: list[Any] = []
         self._asked: list[tuple[bytes, Any]] = []
         hello = Hello(
-            peer=self.id, host=secrets.token_bytes(16), exchange=self.exchange_endpoint, hints=self.hints_endpoint,
-            name="raw", seed=seed, slots=slots,
+            peer=self.id, host=secrets.token_bytes(16), exchange=exchange or self.exchange_endpoint,
+            hints=hints or self.hints_endpoint, name="raw", seed=seed, slots=slots,
         )  # fmt: skip
         self.say(hello)
         self.hear(Welcome)

@@ -17,7 +17,7 @@ from support.sources import FaultySource
 
 from dfmq.model.task import Request, task_id
 from dfmq.wire import codec, envelope, topics
-from dfmq.wire.messages import Error, Fetch, Hello, Open, Opened, Want
+from dfmq.wire.messages import Error, Fetch, Held, Hello, Open, Opened, Want
 
 pytestmark = pytest.mark.system
 
@@ -162,6 +162,50 @@ def test_a_neighbour_that_talks_rot_is_not_listened_to(house: House, nodes: list
         assert getting.returncode == 0, (out, err)
     assert output.read_bytes() == content
     assert_all_work(house, nodes, source, "after-rot")
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["no endpoint", "ipc:///tmp/somebody", "inproc://dfmq-control", "tcp://:", "tcp://x:1"]
+)
+def test_endpoints_that_lead_nowhere_hurt_nobody(
+    house: House, nodes: list[Node], source: FaultySource, endpoint: str
+) -> None:
+    """Of a peer that wants and claims to hold what others want, so that they are told to hear and to ask it."""
+    name = f"endpoint-{len(endpoint)}"
+    content = os.urandom(2 * MIB)
+    url = source.put(f"/{name}-x", content, headers=FRESH)
+    request = Request(url=url)
+    with RawPeer(nodes[0].control, exchange=endpoint, hints=endpoint) as raw:
+        raw.say(Open(task=task_id(request), request=request))
+        opened = raw.hear(Opened)
+        raw.say(Held(task=task_id(request), generation=opened.generation, held=b"\xff"))
+        assert_all_work(house, nodes, source, name)
+        peer, output = nodes[1], house.folder / "endpoint"
+        assert house.get(peer, url, "-o", output).status == 0
+    assert output.read_bytes() == content
+
+
+def test_a_child_whose_inbox_is_no_inbox_gets_nothing(house: House, nodes: list[Node], source: FaultySource) -> None:
+    content = os.urandom(MIB)
+    url = source.put("/inbox", content, headers=FRESH)
+    assert house.get(nodes[1], url, "-o", house.folder / "inbox").status == 0
+    request = Request(url=url)
+    with RawPeer(nodes[0].control) as raw, zmq.Context() as context:
+        raw.say(Open(task=task_id(request), request=request))
+        opened = raw.hear(Opened)
+        for node in nodes:
+            with context.socket(zmq.DEALER) as child:
+                child.setsockopt(zmq.LINGER, 500)
+                child.connect(str(node.said["exchange"]))
+                for i, inbox in enumerate(
+                    ["no endpoint", "ipc:///tmp/somebody", "inproc://dfmq-control", "tcp://:", ""]
+                ):
+                    fetch = Fetch(
+                        lease=i, task=task_id(request), generation=opened.generation, piece=0, chunks=b"\xff",
+                        credit=1 << 40, inbox=inbox,
+                    )  # fmt: skip
+                    child.send_multipart(envelope.wrap([codec.encode(fetch)]))
+    assert_all_work(house, nodes, source, "after-inbox")
 
 
 def test_another_protocol_version_is_told_so_by_the_broker(nodes: list[Node]) -> None:

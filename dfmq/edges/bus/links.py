@@ -29,7 +29,7 @@ class Pipelines:
         if socket is None:
             socket = sockets.pipeline(self._context)
             try:
-                sockets.connect(socket, inbox)
+                sockets.reach(socket, inbox)
             except SettingsError:
                 socket.close()
                 return False
@@ -89,7 +89,7 @@ class Parents:
     def _connected(self, endpoint: str) -> Drain | None:
         socket = sockets.dealer(self._context, self._routing_id)
         try:
-            sockets.connect(socket, endpoint)
+            sockets.reach(socket, endpoint)
         except SettingsError:
             socket.close()
             return None

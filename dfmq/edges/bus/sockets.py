@@ -36,6 +36,8 @@ CONTROL_HWM = 20_000
 CHUNK_HWM = 4_000
 
 
+#: Where another node may say it is reached. Never ipc or inproc: what is there is this host's own.
+_ELSEWHERE = re.compile(r"tcp://[^\s/]+:\d{1,5}\Z")
 _MAPPED = re.compile(r"\[::ffff:(\d+\.\d+\.\d+\.\d+)\]")
 
 
@@ -131,3 +133,10 @@ def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
         raise SettingsError(
             f"{endpoint!r} is no usable address ({error.strerror or error}): write tcp://HOST:PORT"
         ) from error
+
+
+def reach(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Connect to where another node says it is. SettingsError when that is no place elsewhere."""
+    if not _ELSEWHERE.match(endpoint):
+        raise SettingsError(f"{endpoint!r} is no address of another node: those are tcp://HOST:PORT")
+    connect(socket, endpoint)
