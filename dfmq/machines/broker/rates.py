@@ -25,8 +25,10 @@ LEAST_FOR_MEDIAN = 4
 LEAST_COST = SLOT // 20
 #: a seed that serves all its slots gets a quarter more, until its measured rate no longer follows
 SEED_HEADROOM = 1.25
-#: reports in a row of a loaded peer that sends less than half of what it receives, until its uplink is believed slow
-WEAK_REPORTS = 3
+#: reports of a loaded peer that sends less than half of what it receives, until its uplink is believed slow. Reports
+#: come with every want, some ten a second, and a peer that passes on what it is still receiving sends little at first:
+#: 3 shut out whole swarms (10 peers took 9 of 10 bytes from the seed). Each report without load takes one back.
+WEAK_REPORTS = 12
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ class Rate:
     down: int = 0
     up: int = 0
     in_flight: int = USUAL_IN_FLIGHT
-    #: reports in a row in which the loaded peer's uplink looked weaker than its downlink
+    #: reports in which the loaded peer's uplink looked weaker than its downlink, less those without load since
     weak: int = 0
     #: half octave of `serves`, -1 unknown
     rate_class: int = -1
@@ -94,7 +96,9 @@ class Rates:
             if 2 * up >= max(down, rate.down):
                 rate.weak = 0
             elif is_loaded:
-                rate.weak += 1
+                rate.weak = min(rate.weak + 1, WEAK_REPORTS)
+            else:
+                rate.weak = max(rate.weak - 1, 0)
         if down and down != rate.down:
             self._unlist(rate)
             rate.down = down
