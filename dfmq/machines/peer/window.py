@@ -43,10 +43,10 @@ class Window:
         return self._chunks * chunk_length
 
     def in_flight(self, rate: int, round_trip: float, piece_length: int) -> int:
-        """Leases to have at once: 3, and what the rate brings in two round trips, for a lease is asked for at the broker
-        and then at the parent, and both ways queue behind the same traffic. (One round trip gave 4 where 6 were measured
-        to be needed: design, section 2, 150 ms, 20 Mbit/s, 256 KiB.) `rate` in bytes per second, `round_trip` in
-        seconds."""
+        """Leases to have at once: 3, and what the rate brings in two round trips, for a lease is asked for at the
+        broker and then at the parent, and both ways queue behind the same traffic. (One round trip gave 4 where 6 were
+        measured to be needed: design, section 2, 150 ms, 20 Mbit/s, 256 KiB.) `rate` in bytes per second,
+        `round_trip` in seconds."""
         wanted = LEAST_IN_FLIGHT + round(2 * rate * round_trip / piece_length)
         self._in_flight = max(1, min(wanted, self._ceiling))
         return self._in_flight
