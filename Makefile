@@ -28,7 +28,7 @@ check: $(STAMP)  ## style, types, import floors and the quick tests, in under a 
 
 bench: $(STAMP)  ## list the measurements and how to run them
 	@for file in $$(grep -l __main__ bench/*.py); do \
-	    echo "$(BIN)/python $$file"; sed -n '1s|^"""\([^"]*\).*|    \1|p' $$file; done
+	    echo "$(BIN)/python -m bench.$$(basename $$file .py)"; sed -n '1s|^"""\([^"]*\).*|    \1|p' $$file; done
 
 docs: $(STAMP)  ## hold the documents against the code: clauses, tables, names, links, commands
 	$(BIN)/python -m pytest -q tests/docs
