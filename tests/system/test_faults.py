@@ -183,10 +183,10 @@ def test_a_peer_that_does_not_keep_its_word_is_found_out(house: House, source: F
 
 
 def test_while_the_broker_is_frozen_peers_finish_among_themselves(house: House, source: FaultySource) -> None:
-    content = os.urandom(12 * MIB)
+    content = os.urandom(8 * MIB)
     url = source.put("/frozen", content, headers=FRESH)
     broker = house.broker("broker", "--seed-up-limit", SEED_RATE, DFMQ_BROKER_BEAT="500ms")
-    holder = house.peer("holder", broker, "--up-limit", PEER_RATE)
+    holder = house.peer("holder", broker, "--up-limit", "3MB/s")
     assert_gets(house, holder, url, content)
     child = house.peer("child", broker)
     getting = house.start_get(child, url, "-o", output_of(house, child))
