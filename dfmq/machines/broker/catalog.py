@@ -40,8 +40,8 @@ class Task:
     """One task. Peers are roster indices, sets of peers and of pieces are ints used as bit sets.
 
     Law: `whole[p]` are the peers whose `held` has p, less the barred; `taken[p]` are the peers whose `taking` has p,
-    and those are the live leases; `available` are the pieces that are proven and that somebody holds whole; nothing
-    is held of a content that is not known: until then it is a claim.
+    and those are the live leases; nobody takes what it holds; `available` are the pieces that are proven and that
+    somebody holds whole; nothing is held of a content that is not known: until then it is a claim.
     """
 
     def __init__(self, task: TaskId, url: str) -> None:
@@ -209,6 +209,8 @@ class Task:
             expected = {(p, i) for i, ps in by_peer.items() if not hidden >> i & 1 for p in bitfield.members(ps)}
             if pairs != expected or not all(by_piece.values()) or not all(by_peer.values()):
                 raise InvariantViolated(f"task {self.id.hex()}: {name} by piece and by peer differ")
+        if any(held & self.taking.get(index, 0) for index, held in self.held.items()):
+            raise InvariantViolated(f"task {self.id.hex()}: somebody takes what it holds")
         if self.available != bitfield.of(p for p in self.whole if p in self.proofs):
             raise InvariantViolated(f"task {self.id.hex()}: available pieces are not those proven and held")
         if self.content is None and (self.held or self.proofs or self.taking):

@@ -241,7 +241,8 @@ class BrokerMachine:
     def _note_held(self, task: Task, peer: Peer, generation: Generation, pieces: int) -> None:
         if task.content is not None and task.content.generation == generation:
             # What it holds it takes no more: it may come to serve those it would have taken from.
-            for piece in bitfield.members(pieces & task.taking.get(peer.index, 0)):
+            serving = bitfield.of(x.piece for x in self._desk.leases.of_parent(peer.index) if x.task == task.id)
+            for piece in bitfield.members(pieces & (serving | task.taking.get(peer.index, 0))):
                 self._end_by_have(task, peer.index, piece)
         if self._admission.hold(task, peer.index, generation, pieces):
             self._scheduler.stir(task)
@@ -269,13 +270,7 @@ class BrokerMachine:
         if task is None:
             return
         index, generation = peer.index, Generation(message.generation)
-        pieces = 0
-        is_current = task.content is not None and task.content.generation == generation
-        for piece in message.pieces:
-            if piece < MOST_PIECES_KNOWN:
-                pieces |= 1 << piece
-                if is_current:
-                    self._end_by_have(task, index, piece)
+        pieces = bitfield.of(piece for piece in message.pieces if piece < MOST_PIECES_KNOWN)
         self._note_held(task, peer, generation, pieces)
         self._desk.catalog.untie(task, index)
         self._desk.catalog.touch(task, self._now)
@@ -284,10 +279,14 @@ class BrokerMachine:
             self._admission.finish_if_done(task, self._now)
 
     def _end_by_have(self, task: Task, index: int, piece: int) -> None:
-        lease = self._desk.leases.taking(task.id, piece, index)
-        if lease is None:
-            if self._desk.leases.served_on(task.id, piece, index):
+        leases = self._desk.leases
+        if leases.served_on(task.id, piece, index):
+            *_, root = leases.ancestors(task.id, piece, index)
+            if not task.whole.get(piece, 0) >> root & 1:
+                # Those below it waited for somebody who had lost their own parent: they can serve others once more.
                 self._scheduler.stir(task)
+        lease = leases.taking(task.id, piece, index)
+        if lease is None:
             return
         parent = self._desk.roster.at(lease.parent)
         self._discipline.praise(lease, self._now)
@@ -376,12 +375,10 @@ class BrokerMachine:
             self._refuse_message(peer, message, "contradicts what was proven before")
             return
         self._tie(task.id, peer, "")
-        gained = self._admission.hold(task, peer.index, Generation(message.generation), 1 << piece)
+        self._note_held(task, peer, Generation(message.generation), 1 << piece)
         self._desk.catalog.untie(task, peer.index)
-        if gained or task.available != before:
+        if task.available != before:
             self._scheduler.stir(task)
-        else:
-            self._scheduler.offer_in(task, peer.index)
         self._admission.finish_if_done(task, self._now)
 
     def _sealed(self, peer: Peer, message: said.Sealed) -> None:
