@@ -115,7 +115,11 @@ class PeerNode:
         self._hints_heard: dict[TaskId, list[str]] = {}
         self._sampling: asyncio.TimerHandle | None = None
         self._probe = probes.Probe(Path(settings.home))
-        self._bind(advertise, local)
+        try:
+            self._bind(advertise, local)
+        except BaseException:
+            self._store.close()
+            raise
 
     # ── birth and death ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -187,7 +187,8 @@ class _House:
             await self._peer.close()
         if self._broker is not None:
             self._broker.close()
-        self._context.term()
+        # And what a node had made that then could not be born: a socket left open would hold the process here for ever.
+        self._context.destroy(linger=0)
         self._journal.close()
 
 

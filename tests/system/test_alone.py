@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from support.processes import House
+from support.processes import House, environment
 from support.sources import FaultySource
 
 pytestmark = pytest.mark.system
@@ -73,6 +76,27 @@ def test_files_of_ones_own_host_are_read(house: House, tmp_path: Path) -> None:
         got = house.get(tmp_path / "home", f"file://{tmp_path}/{name}", "-o", tmp_path / "got")
         assert got.receipt["from_source"] == 7
         assert (tmp_path / "got").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("command", ["peer", "broker"])
+def test_a_port_that_is_taken_is_named_and_the_process_ends(tmp_path: Path, command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        words = ["-m", f"dfmq.cli.{command}", "--home", str(tmp_path / "home"), "--listen", listen]
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment(), timeout=20)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert listen in done.stderr and "Address already in use" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_local_socket_that_cannot_be_made_ends_the_peer(tmp_path: Path) -> None:
+    """The last of its sockets, when all the others are there."""
+    home = tmp_path / "home"
+    (home / "peer.sock").mkdir(parents=True)
+    words = ["-m", "dfmq.cli.peer", "--home", str(home), "--listen", "tcp://127.0.0.1:0"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment(), timeout=20)
+    assert done.returncode == 2
+    assert "peer.sock" in done.stderr
 
 
 def test_a_killed_lone_peer_goes_on_where_it_was(house: House, source: FaultySource, tmp_path: Path) -> None:
