@@ -111,5 +111,6 @@ def test_a_killed_lone_peer_goes_on_where_it_was(house: House, source: FaultySou
     got = house.get(house.peer("home", None), url, "-o", tmp_path / "x")
     assert got.receipt["from_store"] >= 2 * MIB
     assert (tmp_path / "x").read_bytes() == content
-    assert source.bytes_sent("/x") <= len(content) + MIB
+    # Sent and lost in the dead peer's socket buffers: some. Read again from zero it would be the 2 MiB held, at least.
+    assert source.bytes_sent("/x") < len(content) + 2 * MIB
     assert source.seen("/x")[-1]["if-range"]
