@@ -10,7 +10,9 @@ from dfmq.wire.messages import Grant, Lease, Message, Revoke
 
 #: bounds of the message types, and room for the rest of a 64 KiB body
 MOST_LEASES_IN_GRANT = 64
-MOST_PROOF_BYTES_IN_GRANT = 48 * 1024
+MOST_BYTES_IN_GRANT = 60 * 1024
+#: of a lease's map, besides its proofs and its endpoint
+BYTES_OF_LEASE = 128
 MOST_LEASES_IN_REVOKE = 256
 
 
@@ -65,10 +67,10 @@ def _batches(leases: list[Lease]) -> list[list[Lease]]:
     batches: list[list[Lease]] = []
     room = 0
     for lease in leases:
-        size = len(lease.proofs)
+        size = BYTES_OF_LEASE + len(lease.proofs) + len(lease.endpoint.encode())
         if not batches or len(batches[-1]) == MOST_LEASES_IN_GRANT or room < size:
             batches.append([])
-            room = MOST_PROOF_BYTES_IN_GRANT
+            room = MOST_BYTES_IN_GRANT
         batches[-1].append(lease)
         room -= size
     return batches
