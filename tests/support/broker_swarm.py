@@ -40,6 +40,7 @@ class Member:
         self.held: dict[TaskId, tuple[bytes, int]] = {}
         self.leases: dict[int, tuple[TaskId, said.Lease]] = {}
         self.permits: dict[int, said.Permit] = {}
+        self.quit: set[int] = set()
 
     def has(self, task: TaskId) -> int:
         """Pieces it holds of the generation it was told last."""
@@ -57,6 +58,7 @@ class Swarm:
         self.members: dict[PeerId, Member] = {}
         self.generation = {task: b"g%d" % n + bytes(6) for n, task in enumerate(TASKS)}
         self.granted = 0
+        self.granted_to: list[PeerId] = []
         self._born = 0
 
     # ── talk ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -95,6 +97,7 @@ class Swarm:
                 assert not member.has(TaskId(message.task)) >> lease.piece & 1, "granted what it has"
                 member.leases[lease.lease] = (TaskId(message.task), lease)
                 self.granted += 1
+                self.granted_to.append(member.peer)
         elif isinstance(message, said.Revoke):
             for lease_id in message.leases:
                 member.leases.pop(lease_id, None)
@@ -102,6 +105,7 @@ class Swarm:
             member.permits[message.permit] = message
         elif isinstance(message, said.Quit):
             member.permits.pop(message.permit, None)
+            member.quit.add(message.permit)
 
     @staticmethod
     def _drop_leases(member: Member, task: TaskId) -> None:
@@ -169,21 +173,26 @@ class Swarm:
             return
         task = TaskId(permit.task)
         generation = self.generation[task]
-        self.say(
-            member,
-            said.Sourced(
-                permit=permit_id, task=task, generation=generation, length=CUT.length, piece_length=CUT.piece_length,
-                chunk_length=CUT.chunk_length, fresh_seconds=60.0,
-            ),
-        )  # fmt: skip
-        if not permit.check_only or permit.generation != generation:
+        self.permit_sourced(member, permit_id, task)
+        if permit_id not in member.quit and (not permit.check_only or permit.generation != generation):
             member.held[task] = (generation, 0)
             for piece in range(PIECES):
                 member.held[task] = (generation, member.held[task][1] | 1 << piece)
-                self.say(
-                    member,
-                    said.Proven(task=task, generation=generation, piece=piece, proofs=proofs(piece, generation)),
-                )
+                self.say(member, self.proven(task, piece))
+
+    def permit_sourced(self, member: Member, permit_id: int, task: TaskId = TASKS[0]) -> None:
+        """The source answers; nothing is read yet."""
+        self.say(
+            member,
+            said.Sourced(
+                permit=permit_id, task=task, generation=self.generation[task], length=CUT.length,
+                piece_length=CUT.piece_length, chunk_length=CUT.chunk_length, fresh_seconds=60.0,
+            ),
+        )  # fmt: skip
+
+    def proven(self, task: TaskId, piece: int) -> said.Proven:
+        generation = self.generation[task]
+        return said.Proven(task=task, generation=generation, piece=piece, proofs=proofs(piece, generation))
 
     def closes(self, member: Member, task: TaskId) -> None:
         member.opened.pop(task, None)

@@ -13,7 +13,8 @@ from dfmq.model.ids import HostId
 from dfmq.wire.messages import Notice
 from dfmq.wire.topics import ALL
 
-#: failures that are held against the parent's host, unless the parent was itself waiting for the piece
+#: failures that are held against the parent's host, unless the parent itself has not got the whole piece: it waits for
+#: its own parent, or has just lost that
 BLAMED = frozenset({"stalled", "unreachable", "refused", "expired"})
 
 
@@ -51,8 +52,8 @@ class Discipline:
             else:
                 self._suspect(parent.host)
         elif code in BLAMED:
-            is_waiting = desk.leases.taking(task.id, lease.piece, lease.parent) is not None
-            if not is_waiting and desk.health.blame(parent.host, child.host, now):
+            had_it = task.held.get(lease.parent, 0) >> lease.piece & 1
+            if had_it and desk.health.blame(parent.host, child.host, now):
                 self._suspect(parent.host)
 
     def praise(self, lease: LiveLease, now: float) -> None:
