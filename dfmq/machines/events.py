@@ -87,7 +87,7 @@ class ChunkArrived(Event, frozen=True, gc=False):
 
 
 class ClientSaid(Event, frozen=True, gc=False):
-    """A local client's message (Get, Release, Ask) came in; `client` is its routing id on the local socket."""
+    """A local client's message (Get, Release) came in; `client` is its routing id on the local socket."""
 
     client: bytes
     message: Message

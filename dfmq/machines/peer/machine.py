@@ -15,7 +15,6 @@ from dfmq.machines.effects import (
     Record,
     StoreChunk,
     TellBroker,
-    TellClient,
 )
 from dfmq.machines.events import PeerEvent
 from dfmq.machines.peer.fetching import Fetching
@@ -34,8 +33,6 @@ from dfmq.model.ids import HostId, PeerId, TaskId
 from dfmq.model.pieces import PieceMap
 from dfmq.model.settings import PeerSettings
 from dfmq.wire.messages import (
-    Answer,
-    Ask,
     BeatSeen,
     Bye,
     Close,
@@ -46,7 +43,6 @@ from dfmq.wire.messages import (
     Grant,
     Hello,
     Hint,
-    Message,
     Notice,
     Opened,
     Permit,
@@ -333,13 +329,7 @@ class PeerMachine:
             return self._gets.get(client, message, now)
         if isinstance(message, Release):
             return self._gets.release(client, message.get, now)
-        return [TellClient(client, self._answer())] if isinstance(message, Ask) else []
-
-    def _answer(self) -> Message:
-        """Who we are. The node puts its process id in."""
-        brokers = list(self._settings.brokers)
-        seen = self._session.is_welcomed
-        return Answer(pid=0, software=f"dfmq {__version__}", brokers=brokers, alone=not brokers, broker_seen=seen)
+        return []
 
     # ── the host ──────────────────────────────────────────────────────────────────────────────────────────────
 

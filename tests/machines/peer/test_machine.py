@@ -207,12 +207,8 @@ def test_a_wrong_content_digest_is_told_and_the_content_dropped() -> None:
         assert bool(all_of(do.DropTask, effects)) == (kind is said.Sorry)
 
 
-def test_the_peer_says_who_it_is() -> None:
-    peer = PeerTalk()
-    (answer,) = to_client(peer.client(said.Ask()))
-    assert isinstance(answer, said.Answer)
-    assert not answer.broker_seen
-    assert not answer.alone
+def test_who_the_peer_is_is_told_by_its_node_alone() -> None:
+    assert PeerTalk().client(said.Ask()) == []
 
 
 def test_a_peer_is_idle_only_while_nobody_is_at_it() -> None:
