@@ -128,6 +128,19 @@ class Node:
         self.popen.send_signal(signal.SIGTERM)
         return self.popen.wait(PATIENCE)
 
+    def end(self) -> bool:
+        """Wait for its end, SIGTERM being said, and leave nothing of it; False: it had to be killed."""
+        try:
+            self.popen.wait(PATIENCE)
+            is_obedient = True
+        except subprocess.TimeoutExpired:
+            self.kill()
+            is_obedient = False
+        if self.popen.stdout is not None:
+            # Still open when nobody waited for it to get ready: one that was launched with it had not.
+            self.popen.stdout.close()
+        return is_obedient
+
 
 @dataclass
 class House:
@@ -215,19 +228,13 @@ class House:
             if node.popen.poll() is None:
                 node.resume()
                 node.popen.send_signal(signal.SIGTERM)
-        for node in self.nodes:
-            try:
-                node.popen.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                node.popen.kill()
-                node.popen.wait()
-                if kind is None:
-                    raise AssertionError(f"{node.name} did not end on SIGTERM") from None
+        stubborn = [node.name for node in self.nodes if not node.end()]
         stop_started_peers(self.folder)
         crashed = [node for node in self.nodes if node.has_crashed]
         for node in crashed:
             print(f"{node.name} ended with {node.popen.returncode}: {node.log.read_text()[-3000:]}")
         if kind is None:
+            assert not stubborn, f"{stubborn} did not end on SIGTERM"
             assert not crashed, [node.name for node in crashed]
 
 

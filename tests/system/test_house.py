@@ -1,0 +1,17 @@
+"""What the tests' own house leaves of nodes that did not start: nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.processes import House
+
+
+def test_a_failed_start_leaves_nothing_of_those_launched_with_it(tmp_path: Path) -> None:
+    with House(tmp_path) as house, pytest.raises(AssertionError, match="a did not get ready"):
+        house.peers(["a", "b"], None, "--no-such-flag")
+    for node in house.nodes:
+        assert node.popen.stdout is not None
+        assert node.popen.stdout.closed, node.name
+        assert node.popen.returncode == 2
