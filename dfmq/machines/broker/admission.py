@@ -120,18 +120,18 @@ class Admission:
         if reader is None:
             return False
         permit = self._desk.backsource.give(task.id, reader.index, request, credential, check_only, tried, now)
-        self.say_permit(task, permit)
+        permit.generation = task.content.generation if task.content is not None else b""
+        self.say_permit(permit)
         self._desk.outbox.record("permit.given", permit=permit.id, task=task.id, peer=reader.id, check_only=check_only)
         return True
 
-    def say_permit(self, task: Task, permit: LivePermit) -> None:
+    def say_permit(self, permit: LivePermit) -> None:
         """Tell the holder of its permit; again when it comes back, for the first may be lost. The same id twice is one
         permit."""
-        generation = task.content.generation if task.content is not None else b""
         self._desk.outbox.send(
             self._desk.roster.at(permit.holder).id,
             Permit(
-                permit=permit.id, task=task.id, request=permit.request, generation=generation,
+                permit=permit.id, task=permit.task, request=permit.request, generation=permit.generation,
                 check_only=permit.check_only,
             ),
         )  # fmt: skip
@@ -207,12 +207,22 @@ class Admission:
             self._fail(task, permit, TransferError.code, text, 0.0, now)
             return
         content = Content(Generation(said.generation), cut, said.algorithm)
-        if task.content is None or task.content.generation != content.generation:
+        is_other = task.content is None or task.content.generation != content.generation
+        if is_other and permit.check_only and permit.generation == content.generation:
+            # Still what it was told of; but that is not the task's content any more. It reads nothing: ask again.
+            self._desk.backsource.end(permit)
+            self._desk.outbox.record("permit.ended", permit=permit.id, task=task.id, why="overtaken")
+            self.readmit(task, now)
+            return
+        if is_other:
             self._begin(task, permit, content)
         elif cut.length is not None and not task.is_sealed:
             self.seal(task, cut.length)
         self._desk.backsource.accepted(permit, bool(permit.request.digest), said.fresh_seconds, now)
         if permit.check_only:
+            if permit.generation != content.generation:
+                # It found another content than it was told of, and would fetch it: somebody does that already.
+                self._desk.outbox.send(peer.id, Quit(permit=permit.id, task=task.id))
             self._desk.backsource.end(permit)
             self._desk.outbox.record("permit.ended", permit=permit.id, task=task.id, why="checked")
         self.readmit(task, now)

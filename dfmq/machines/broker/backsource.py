@@ -1,5 +1,5 @@
 """Who may read the source, and what the source said: permits, refusals, freshness, credentials. Who is told is in
-admission; reading is in machines/peer/fetch."""
+admission; reading is in machines/peer/fetching."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ class LivePermit:
     given_at: float
     #: indices that had it before and could not; not asked again
     tried: int = 0
+    #: what the broker knew of when it was given; b"" nothing
+    generation: bytes = b""
 
 
 @dataclass(slots=True, eq=False)

@@ -144,7 +144,7 @@ class BrokerMachine:
         )
         self._desk.outbox.record("peer.welcomed", peer=peer.id, name=peer.name, seed=peer.is_seed)
         for permit in self._desk.backsource.of_holder(peer.index):
-            self._admission.say_permit(self._desk.catalog.tasks[permit.task], permit)
+            self._admission.say_permit(permit)
 
     def _bye(self, peer: Peer, _: said.Bye) -> None:
         self._lose(peer, "bye")

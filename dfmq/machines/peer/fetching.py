@@ -169,7 +169,10 @@ class Fetching:
         """The answer to a question that wants no body."""
         task, rules = reading.task, self._generations
         main, holding = self._main.get(task), self._holdings.get(task)
-        if main is None and (reading.wants_content or not rules.is_same(reading, holding, answer)):
+        is_news = holding is not None and holding.content.generation != reading.checked
+        if main is None and (reading.wants_content or is_news or not rules.is_same(reading, holding, answer)):
+            # Also when all of it is here: the broker knows of another content only, and is told of this one anew.
+            self._announcements.forget(task)
             reading.only_asks, reading.wants_content = False, True
             self._main[task] = reading
             return self._begin(reading, answer, now)
@@ -179,7 +182,7 @@ class Fetching:
             if not main.is_settled:
                 reading.state = "queued"
                 return effects
-            if reading.wants_content:
+            if reading.wants_content or (is_news and not main.permits):
                 for permit in reading.permits:
                     effects += self._attach(permit, main, now)
                 return effects

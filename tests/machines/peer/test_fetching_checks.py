@@ -44,6 +44,39 @@ def test_a_check_tells_another_broker_what_is_held(reader: Reader) -> None:
     assert reader.proven() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("kind", ["unchanged", "full"])
+def test_a_check_finds_news_for_the_broker_even_if_all_of_it_is_here(reader: Reader, kind: str) -> None:
+    """The source is back at an earlier version, which the broker has forgotten: all of it is told anew."""
+    generation = reader.holding.content.generation
+    reader.permit(2, check=True, generation=b"in betw.")
+    reader.answer(kind)
+    sourced = reader.one(say.Sourced)
+    assert (sourced.permit, sourced.generation) == (2, generation)
+    assert reader.proven() == [0, 1, 2, 3]
+    assert (reader.source_bytes, reader.ask) == (0, None)
+    assert not reader.fetching.reads(reader.task)
+
+
+def test_a_check_of_another_content_than_is_read_for_nobody_any_more_is_served_from_the_read() -> None:
+    reader = Reader(a_content(4 * PIECE))
+    reader.permit(1)
+    reader.answer()
+    reader.chunks(6)
+    reader.store()
+    reader.feed(reader.fetching.forget_broker(0.0))
+    read, ask, position = reader.read, reader.ask, reader.position
+    reader.ask = None
+    reader.effects.clear()
+    reader.permit(1, check=True, generation=b"in betw.", request=OTHER)
+    reader.answer("full")
+    assert reader.one(say.Sourced).permit == 1
+    reader.read, reader.ask, reader.position = read, ask, position
+    reader.body()
+    reader.store()
+    assert reader.proven() == [0, 1, 2, 3]
+    assert reader.source_bytes == len(reader.content)
+
+
 def test_a_check_of_changed_content_reads_the_body_that_is_at_hand(reader: Reader) -> None:
     generation = reader.holding.content.generation
     reader.permit(2, check=True, generation=generation)
