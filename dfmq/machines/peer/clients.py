@@ -53,7 +53,7 @@ class _Meter:
 
     at: float
     said: tuple[int | None, int, int] = (None, -1, 0)
-    held: int = 0
+    fetched: int = 0
     bytes_per_second: float = 0.0
     said_at: float = 0.0
 
@@ -169,11 +169,13 @@ class Clients:
         """Tell how far it is, if that is news."""
         meter = self._meters[task]
         self._due.set(task, now + PROGRESS_SECONDS)
+        # What an earlier life left was not fetched, however fast it is there.
+        fetched = held - receipt.from_store
         if now > meter.at:
-            rate = max(0, held - meter.held) / (now - meter.at)
+            rate = max(0, fetched - meter.fetched) / (now - meter.at)
             known = meter.bytes_per_second
             meter.bytes_per_second = known + RATE_SHARE * (rate - known) if known else rate
-        meter.at, meter.held = now, held
+        meter.at, meter.fetched = now, fetched
         if (length, held, parents) == meter.said and now - meter.said_at < LEAST_OFTEN_SECONDS:
             return []
         meter.said, meter.said_at = (length, held, parents), now

@@ -56,7 +56,6 @@ class Download:
         self.task = task
         self.request = request
         self.no_source = no_source
-        self.started_at = now
         #: when a chunk was last stored, or the start
         self.progressed_at = now
         self.phase: Phase = "loading"

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import DropTask, FinishStore, OpenStore, PeerEffect, PinTask, Record
 from dfmq.machines.peer.clients import Clients, Wish
@@ -17,14 +19,14 @@ from dfmq.machines.peer.session import FIRST_PATIENCE_SECONDS, LATER_PATIENCE_SE
 from dfmq.model.ids import TaskId
 from dfmq.model.settings import PeerSettings
 from dfmq.model.task import shown, task_id
-from dfmq.wire.messages import Get, Lost
+from dfmq.wire.messages import Get, Lost, Receipt
 
 #: How often it is looked at whether a get has waited too long; seconds.
 TICK_SECONDS = 0.5
 
 
 class Gets:
-    """All gets of this host, and their downloads.
+    """All gets of this host, and their downloads. Of every get there is one record at its start and one at its end.
 
     Law: a task has a download exactly while a get has joined it; while a client is at content that it was told is done,
     nothing drops it.
@@ -59,7 +61,7 @@ class Gets:
             return []
         effects: list[PeerEffect] = [] if self.clients.wants(task) else [PinTask(task, True)]
         wish = self.clients.add(client, message, task, now)
-        fields = {"task": task, "url": shown(message.request.url), "tag": message.request.tag}
+        fields = {"task": task, "get": wish.get, "url": shown(message.request.url), "tag": message.request.tag}
         effects.append(Record("get.started", fields))
         return effects + self._seat(wish, now)
 
@@ -115,15 +117,15 @@ class Gets:
         task = wish.task
         self.clients.remove(wish)
         effects = self._free(task)
+        if wish.standing != "kept":
+            effects.append(_failed(wish, "interrupted", "its client wants it no more"))
         download = self.downloads.get(task)
         if wish.standing == "joined" and download is not None:
             if self.clients.of_task(task, "joined"):
                 self._set_limit(download, now)
                 effects += self._intake.purse.serve(now)
             else:
-                fields = {"task": task, "code": "interrupted", "text": "nobody wants it any more"}
-                effects += [*self._part(download, now), Record("get.failed", fields)]
-                effects += self._seat_next(task, now)
+                effects += self._part(download, now) + self._seat_next(task, now)
         return effects if self.clients.wants(task) else [*effects, PinTask(task, False)]
 
     # ── what becomes of downloads ─────────────────────────────────────────────────────────────────────────────
@@ -143,9 +145,8 @@ class Gets:
             effects += self.finish(holding)
             effects += self._done(download, holding, now)
         else:
-            fields = {"task": task, "code": outcome.code, "text": outcome.text}
-            effects.append(Record("get.failed", fields))
             joined = self.clients.of_task(task, "joined")
+            effects += [_failed(wish, outcome.code, outcome.text) for wish in joined]
             effects += self._part(download, now)
             if outcome.code == "digest_mismatch" and holding is not None:
                 effects += self.drop(task)
@@ -155,21 +156,13 @@ class Gets:
 
     def _done(self, download: Download, holding: Holding, now: float) -> list[PeerEffect]:
         task, length = download.task, holding.cut.length or 0
-        tally = download.tally
-        fields = {
-            "task": task,
-            "bytes": length,
-            "seconds": round(now - download.started_at, 3),
-            "from_source": tally.from_source,
-            "from_seed": tally.from_seed,
-            "from_peers": tally.from_peers,
-            "from_store": tally.from_store,
-        }
+        receipt = download.tally.receipt()
+        records = [_done(wish, length, receipt, now) for wish in self.clients.of_task(task, "joined")]
         # The store's layout is said in design, section 6: tasks/<id>/{data,journal}.
         path = f"{self._settings.home}/tasks/{task.hex()}/data"
         effects = self._part(download, now)
-        effects += self.clients.done(task, path, length, holding.content.generation, tally.receipt())
-        return [*effects, Record("get.done", fields)]
+        effects += self.clients.done(task, path, length, holding.content.generation, receipt)
+        return [*effects, *records]
 
     def finish(self, holding: Holding) -> list[PeerEffect]:
         """If everything is held: the store may put things in order."""
@@ -289,3 +282,13 @@ class Gets:
                 raise InvariantViolated(f"task {task.hex()}: effects are held back for nobody")
         if self.downloads and self._tick_at is None:
             raise InvariantViolated("nobody looks after the downloads")
+
+
+def _done(wish: Wish, length: int, receipt: Receipt, now: float) -> Record:
+    """The get's last record. Gets that shared one download each have all of its receipt, as their clients are told."""
+    fields = {"task": wish.task, "get": wish.get, "bytes": length, "seconds": round(now - wish.since, 3)}
+    return Record("get.done", fields | msgspec.structs.asdict(receipt))
+
+
+def _failed(wish: Wish, code: str, text: str) -> Record:
+    return Record("get.failed", {"task": wish.task, "get": wish.get, "code": code, "text": text})

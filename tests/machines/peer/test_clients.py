@@ -23,10 +23,10 @@ def told(effects: list[Any]) -> list[tuple[bytes, type]]:
     return [(effect.client, type(effect.message)) for effect in effects]
 
 
-def progress(clients: Clients, held: int, now: float) -> list[Any]:
+def progress(clients: Clients, held: int, now: float, from_store: int = 0) -> list[Any]:
     effects: list[Any] = []
     for task in clients.due(now):
-        effects += clients.progress(task, 100, held, 1, Receipt(), now)
+        effects += clients.progress(task, 100, held, 1, Receipt(from_store=from_store), now)
     return effects
 
 
@@ -49,6 +49,19 @@ def test_progress_without_news_is_told_once_a_second_so_that_a_shown_rate_falls(
     assert max(rates) >= 8
     assert rates[-1] <= 1
     assert len(rates) < 25
+
+
+def test_what_was_in_the_store_already_is_no_progress_at_a_rate() -> None:
+    clients = Clients()
+    joined(clients, b"a")
+    progress(clients, 0, 0.0)
+    rates = [
+        effect.message.bytes_per_second
+        for tick in range(1, 20)
+        for effect in progress(clients, 90 + tick // 2, tick / 2, from_store=90)
+    ]
+    assert rates
+    assert max(rates) <= 2
 
 
 def test_everybody_who_joined_is_told_and_kept() -> None:

@@ -252,6 +252,49 @@ def test_content_that_was_changed_from_outside_is_fetched_again() -> None:
     assert answer.receipt == said.Receipt(from_peers=LENGTH)
 
 
+def ends(effects: list[Any]) -> list[tuple[str, int]]:
+    return [(r.name, r.fields["get"]) for r in all_of(do.Record, effects) if r.name in ("get.done", "get.failed")]
+
+
+def test_every_get_ends_in_one_record_of_its_own() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    peer.now += 2.0
+    get(peer, b"client", number=2)
+    get(peer, b"client", number=3)
+    assert ends(release(peer, b"client", 3)) == [("get.failed", 3)], "the others want it still"
+    effects = peer.takes(1, 0) + peer.takes(2, 1)
+    assert ends(effects) == [("get.done", 1), ("get.done", 2)]
+    seconds = [r.fields["seconds"] for r in all_of(do.Record, effects) if r.name == "get.done"]
+    assert seconds == [2.0, 0.0]
+    assert ends(release(peer, b"client", 1) + release(peer, b"client", 2)) == []
+
+
+def test_every_get_that_fails_is_in_the_journal() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    get(peer, b"client", number=2)
+    get(peer, b"client", SECRET, number=3)
+    effects = peer.told(told.StoreFailed(TASK, "no_space", "the disk is full"))
+    assert ends(effects) == [("get.failed", 1), ("get.failed", 2)], "the third asks for itself now"
+    assert ends(peer.told(told.ClientLost(b"client"))) == [("get.failed", 3)]
+
+
+@pytest.mark.parametrize(
+    ("why", "record", "text"),
+    [
+        ("changed", "store.failed", "changed from outside"),
+        ("unsynced", "store.failed", "the disk did not keep what was written"),
+        ("evicted", "store.evicted", None),
+    ],
+)
+def test_the_journal_says_why_a_content_is_gone(why: Any, record: str, text: str | None) -> None:
+    peer = PeerTalk()
+    peer.opened()
+    (first, *_) = all_of(do.Record, peer.told(told.StoreDamaged(TASK, why)))
+    assert (first.name, first.fields.get("text")) == (record, text)
+
+
 def test_what_stands_on_the_disk_at_the_start_is_told_to_the_broker() -> None:
     peer = PeerTalk()
     assert to_broker(peer.told(told.StoreLoaded(TASK, shelved(0b01)))) == []
