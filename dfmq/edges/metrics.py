@@ -85,6 +85,7 @@ COUNTERS: dict[str, tuple[Counter, ...]] = {
     "source.broke": (SOURCE_BYTES, Counter("dfmq_source_failures", "Source reads that failed.", "code")),
     "source.retried": (Counter("dfmq_source_retries", "Source reads taken up again."),),
     "store.failed": (Counter("dfmq_store_failures", "Failures of the disk.", "code"),),
+    "store.evicted": (Counter("dfmq_store_evictions", "Contents deleted to make room."),),
 }
 
 

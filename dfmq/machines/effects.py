@@ -249,6 +249,6 @@ RECORDS = frozenset(
         "get.started", "get.done", "get.failed",
         "piece.held", "chunk.rejected", "stream.stalled", "stream.served", "stream.refused",
         "source.asked", "source.answered", "source.ended", "source.broke", "source.retried",
-        "store.failed", "host.pressed",
+        "store.failed", "store.evicted", "host.pressed",
     }
 )  # fmt: skip

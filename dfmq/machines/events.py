@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -151,9 +151,11 @@ class ContentProved(Event, frozen=True, gc=False):
 
 
 class StoreDamaged(Event, frozen=True, gc=False):
-    """Stored content is no longer what was written (its file was changed from outside); the store has dropped it."""
+    """Stored content does not stand any more as it was told. `why`: changed (its file was, from outside) · unsynced
+    (the disk did not keep what was written) · evicted (it had to make room)."""
 
     task: TaskId
+    why: Literal["changed", "unsynced", "evicted"] = "changed"
 
 
 # ── for the peer: the source ──────────────────────────────────────────────────────────────────────────────────────

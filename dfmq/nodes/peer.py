@@ -20,6 +20,7 @@ from dfmq.edges.bus.links import Parents, Pipelines
 from dfmq.edges.bus.loop import Drain
 from dfmq.edges.source.base import Sources
 from dfmq.edges.store.content import Store
+from dfmq.edges.store.ears import Why
 from dfmq.errors import ProtocolError, SettingsError, StoreError
 from dfmq.machines import effects as do
 from dfmq.machines import events as told
@@ -63,8 +64,8 @@ class _Ears:
     def proved(self, task: TaskId, generation: Generation, algorithm: str, hexadecimal: str) -> None:
         self._hop(told.ContentProved(task, generation, algorithm, hexadecimal))
 
-    def damaged(self, task: TaskId) -> None:
-        self._hop(told.StoreDamaged(task))
+    def damaged(self, task: TaskId, why: Why) -> None:
+        self._hop(told.StoreDamaged(task, why))
 
 
 class PeerNode:

@@ -98,7 +98,7 @@ def test_a_quota_evicts_the_oldest_unpinned_and_says_that_it_is_gone(tmp_path: P
             use(b, made[turn], 1000.0 + turn)
         b.store.open(made[3].task, made[3].content, made[3].request)
         # The first is the oldest, but pinned.
-        assert b.ears.next("damaged") == (made[1].task,)
+        assert b.ears.next("damaged") == (made[1].task, "evicted")
         assert b.ears.next("opened")[0] == made[3].task
         assert b.load(made[0]).held
         assert b.load(made[1]) is None

@@ -107,7 +107,7 @@ def test_an_edited_output_is_noticed_and_its_content_dropped(tmp_path: Path) -> 
         assert b.store.span(made.task, made.generation, 0, 1024) == made.octets[:1024]
         with pytest.raises(StoreError, match="changed from outside"):
             b.store.span(made.task, made.generation, 4096, 1024)
-        assert b.ears.next("damaged") == (made.task,)
+        assert b.ears.next("damaged") == (made.task, "changed")
         assert b.load(made) is None
         assert (tmp_path / "output").exists()
 
@@ -121,7 +121,7 @@ def test_a_truncated_output_is_noticed_and_its_content_dropped(tmp_path: Path) -
         os.truncate(tmp_path / "output", 4096)
         with pytest.raises(StoreError):
             b.store.span(made.task, made.generation, 4096, 1024)
-        assert b.ears.next("damaged") == (made.task,)
+        assert b.ears.next("damaged") == (made.task, "changed")
 
 
 def test_an_output_that_was_only_touched_goes_on_being_served(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_an_output_that_was_only_touched_goes_on_being_served(tmp_path: Path) ->
         age(tmp_path / "output")
         assert b.store.span(made.task, made.generation, 1000, 5000) == made.octets[1000:6000]
         b.store.pin(made.task, True)
-        assert b.ears.next("damaged") == (made.task,)
+        assert b.ears.next("damaged") == (made.task, "changed")
         assert b.open(made)[0] == 0b11
         b.store.pin(made.task, True)
         # Nothing more is told: the new time is the file's stamp now.
@@ -153,7 +153,7 @@ def test_an_edited_output_is_not_given_to_the_next_who_asks(tmp_path: Path, asks
         overwrite(tmp_path / "output", 5000, b"edited")
         age(tmp_path / "output")
         b.store.pin(made.task, True)
-        assert b.ears.next("damaged") == (made.task,)
+        assert b.ears.next("damaged") == (made.task, "changed")
         if asks == "load":
             assert b.load(made) is None
         assert b.open(made) == (0, {}, {})
@@ -202,7 +202,7 @@ def test_data_that_is_gone_is_damage(tmp_path: Path) -> None:
         b.store.path(made.task).unlink()
         with pytest.raises(StoreError):
             b.store.span(made.task, made.generation, 0, 1024)
-        assert b.ears.next("damaged") == (made.task,)
+        assert b.ears.next("damaged") == (made.task, "changed")
     with bench(tmp_path) as b:
         assert b.load(made) is None
 

@@ -101,7 +101,7 @@ class Store:
             self._shelves.pinned.add(task)
             shelf = self._shelves.by_task.get(task)
             if shelf is not None and shelf.was_touched():
-                self._ears.damaged(task)
+                self._ears.damaged(task, "changed")
         else:
             self._shelves.pinned.discard(task)
             self._put(task, partial(self._shelves.unpinned, task))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from dfmq.model.ids import Generation, TaskId
 from dfmq.model.task import Shelved
+
+#: Why a content does not stand any more as it was told: its file was changed from outside, the disk did not keep what
+#: was written, it had to make room.
+Why = Literal["changed", "unsynced", "evicted"]
 
 
 class StoreEars(Protocol):
@@ -34,7 +38,6 @@ class StoreEars(Protocol):
         """Answers prove: the digest of the whole content, "" when it could not be read."""
         ...
 
-    def damaged(self, task: TaskId) -> None:
-        """What was told of this task does not hold any more: it was changed from outside, or had to make room. Open or
-        load it to learn what is left, mostly nothing."""
+    def damaged(self, task: TaskId, why: Why) -> None:
+        """What was told of this task does not hold any more. Open or load it to learn what is left, mostly nothing."""
         ...

@@ -129,7 +129,7 @@ class Scribe:
         if error is not None:
             # The kernel has thrown away what it could not write: nothing in the file can be trusted any more.
             log.error("task %s: syncing %s failed, it is dropped: %s", short(shelf.task), shelf.folder, error)
-            self._shelves.damage(shelf)
+            self._shelves.damage(shelf, "unsynced")
             return
         is_written = shelf.is_open and shelf.stamp is None
         try:

@@ -18,7 +18,7 @@ import msgspec
 
 from dfmq.edges.store import journal, loading, slow, space
 from dfmq.edges.store import shelf as shelf_files
-from dfmq.edges.store.ears import StoreEars
+from dfmq.edges.store.ears import StoreEars, Why
 from dfmq.edges.store.journal import ChunkLine, Opening
 from dfmq.edges.store.loading import Find
 from dfmq.edges.store.shelf import Shelf
@@ -241,11 +241,11 @@ class Shelves:
         """Delete what there is of the task. Tells nothing."""
         self._remove(task)
 
-    def damage(self, shelf: Shelf) -> None:
+    def damage(self, shelf: Shelf, why: Why = "changed") -> None:
         """Delete this content, unless another one has taken its place, and tell."""
         if self.by_task.get(shelf.task) is shelf:
             self._remove(shelf.task)
-            self.ears.damaged(shelf.task)
+            self.ears.damaged(shelf.task, why)
 
     def unpinned(self, task: TaskId) -> None:
         """The task is not in use any more: note when it was, and let go of its files."""
@@ -275,7 +275,7 @@ class Shelves:
         for task in self._space.victims(need, promised, tenants):
             log.info("task %s: evicted to make room", short(task))
             self._remove(task)
-            self.ears.damaged(task)
+            self.ears.damaged(task, "evicted")
 
     def _tenant(self, task: TaskId) -> Tenant | None:
         shelf = self.by_task.get(task)

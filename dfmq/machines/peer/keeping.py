@@ -155,7 +155,7 @@ class Keeping:
     def damaged(self, event: told.StoreDamaged, now: float) -> Effects:
         """What stood in the store is no good any more, and gone: begin again with nothing."""
         task = event.task
-        effects: Effects = [Record("store.failed", {"task": task, "code": "store", "text": "changed from outside"})]
+        effects: Effects = [_record_of(event)]
         if task in self._holdings:
             del self._holdings[task]
             effects += self._session.tell(Lost(task=task, all_pieces=True))
@@ -230,3 +230,10 @@ class Keeping:
                 effects += self._gets.settle(download, download.replaced(now), now)
             effects += self._gets.guard(self._fetching.task_changed(task, now))
         return effects
+
+
+def _record_of(event: told.StoreDamaged) -> Record:
+    if event.why == "evicted":
+        return Record("store.evicted", {"task": event.task})
+    text = "changed from outside" if event.why == "changed" else "the disk did not keep what was written"
+    return Record("store.failed", {"task": event.task, "code": "store", "text": text})
