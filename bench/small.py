@@ -1,109 +1,145 @@
 """What small things cost: start-up, and small gets. Real processes, loopback, nginx as source.
 
-    python -m bench.small [--rounds 5] [--json FILE]
+    python -m bench.small [--rounds 5] [--gets 50] [--peers 50] [--files 10000] [--json FILE]
 
-version: `dfmq-get --version`, CPU seconds · ready: a peer until it can serve, CPU seconds · warm: one 1 KiB get through
-a running peer that has it, as the client's socket sees it, and as a whole process · batch: 100 distinct 1 KiB files
-with --input through one running peer, cold, whole process wall.
+version, ready: CPU seconds of `dfmq-get --version`, and of a peer until it can serve. Gets of 1 KiB and 64 KiB tasks,
+each of a file of its own: cold (nobody has it: the source is read), warm (the peer has it), as the client's socket
+sees them, from Get to Done, one after the other through one peer; and one task through 50 peers at the same moment. The
+whole dfmq-get process, warm. Files by --input: distinct 1 KiB files through one peer, cold then warm, whole process.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import time
 from pathlib import Path
 
-from bench.fleet import PYTHON, ROOT, Fleet, fleet, report
+from bench.figure import Bars
+from bench.fleet import Fleet, fleet
+from bench.meter import Crowd, Receiver, Watch
+from bench.outcome import arguments, report, share
+from bench.pair import ask
+from bench.systems import get_startup, present
 from dfmq.model.task import Request
 from dfmq.nodes.get import HostPeer
 from dfmq.wire.messages import Done, Sorry
 
-
-def child_cost(command: list[str]) -> tuple[float, float]:
-    """(wall, CPU seconds) of one command."""
-    began = time.monotonic()
-    popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT)
-    _, status, usage = os.wait4(popen.pid, 0)
-    popen.returncode = os.waitstatus_to_exitcode(status)
-    if popen.returncode:
-        raise RuntimeError(f"exit {popen.returncode}: {command}")
-    return time.monotonic() - began, usage.ru_utime + usage.ru_stime
+KIB = 1 << 10
+SIZES = (1 * KIB, 64 * KIB)
 
 
 def spread(values: list[float], unit: float = 1.0) -> dict[str, float]:
-    """Minimum, median, maximum."""
-    ordered = sorted(value / unit for value in values)
+    """p50, p99 and the extremes."""
     return {
-        "min": round(ordered[0], 4),
-        "median": round(ordered[len(ordered) // 2], 4),
-        "max": round(ordered[-1], 4),
+        "p50": share(values, 0.5) / unit,
+        "p99": share(values, 0.99) / unit,
+        "min": min(values) / unit,
+        "max": max(values) / unit,
+        "count": float(len(values)),
     }
 
 
-def get_command(made: Fleet, *words: str) -> list[str]:
-    home = str(made.home / "peer0")
-    return [PYTHON, "-m", "dfmq.cli.get", "--quiet", "--home", home, "--broker", "tcp://127.0.0.1:17400", *words]
-
-
-def ask_through_socket(home: Path, url: str) -> float:
-    """Seconds from Get to Done over the local socket of a running peer."""
-    peer = HostPeer(home)
+def together(made: Fleet, url: str, peers: int) -> list[float]:
+    """One Get to each of the peers at the same moment; seconds to each Done, heard in turn as they come."""
+    clients = [HostPeer(made.home / f"peer{number}") for number in range(peers)]
     try:
-        if not peer.connect(5.0):
-            raise RuntimeError(f"no peer runs at {home}")
+        for client in clients:
+            if not client.connect(5.0):
+                raise RuntimeError(f"no peer runs at {client.home}")
         began = time.monotonic()
-        number = peer.get(Request(url=url))
-        while True:
-            for heard in peer.hear(5.0):
-                if isinstance(heard, Done):
-                    took = time.monotonic() - began
-                    peer.release(number)
-                    return took
-                if isinstance(heard, Sorry):
-                    raise RuntimeError(heard.text)
+        gets = [client.get(Request(url=url)) for client in clients]
+        took: dict[int, float] = {}
+        while len(took) < peers:
+            for number, client in enumerate(clients):
+                if number in took:
+                    continue
+                for heard in client.hear(0.0):
+                    if isinstance(heard, Sorry):
+                        raise RuntimeError(heard.text)
+                    if isinstance(heard, Done):
+                        took[number] = time.monotonic() - began
+                        client.release(gets[number])
+            time.sleep(0.0005)
+        return list(took.values())
     finally:
-        peer.close()
+        for client in clients:
+            client.close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dir", default="/dev/shm")
-    parser.add_argument("--json")
-    chosen = parser.parse_args()
+def one_command(made: Fleet, command: list[str]) -> float:
+    """Wall seconds of one command."""
+    crowd = Crowd([Receiver(command)], made.home / "command.log")
+    with Watch() as watch:
+        crowd.run(watch)
+    return crowd.wall
+
+
+def batch(made: Fleet, control: str, www: Path, base: str, count: int, name: str) -> float:
+    """Seconds of one dfmq-get --input of `count` files; every one is compared."""
+    out = made.home / name
+    out.mkdir()
+    wanted = made.home / f"{name}.list"
+    wanted.write_text("".join(f"{base}/b{n}.bin {out}/{n}\n" for n in range(count)))
+    took = one_command(made, made.get(0, control, "--input", str(wanted)))
+    for n in range(count):
+        if (out / str(n)).read_bytes() != (www / f"b{n}.bin").read_bytes():
+            raise RuntimeError(f"{out}/{n} is not the content")
+    return took
+
+
+def run(chosen: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """All of it, in one fleet."""
     rows: dict[str, dict[str, float]] = {}
     with fleet(chosen.dir) as made:
         www = made.home / "www"
         www.mkdir()
-        for number in range(100 * (chosen.rounds + 1)):
-            (www / f"{number}.bin").write_bytes(os.urandom(1024))
-        made.nginx(www, "127.0.0.1:18080")
-        versions = [child_cost([PYTHON, "-m", "dfmq.cli.get", "--version"])[1] for _ in range(chosen.rounds + 1)]
-        rows["dfmq-get --version, CPU s"] = spread(versions[1:])
-        made.broker(listen="tcp://127.0.0.1:17400", publish="tcp://127.0.0.1:17401")
-        peers = [made.peer(n, "tcp://127.0.0.1:17400") for n in range(chosen.rounds + 1)]
-        rows["a peer until it is ready, CPU s"] = spread([peer.cpu_ready for peer in peers[1:]])
-        url = "http://127.0.0.1:18080/0.bin"
-        child_cost(get_command(made, url, "-o", str(made.home / "out")))
-        asked = [ask_through_socket(made.home / "peer0", url) for _ in range(chosen.rounds * 4)]
-        rows["warm 1 KiB get through a running peer, ms"] = spread(asked, 0.001)
-        whole = [child_cost(get_command(made, url, "-o", str(made.home / "out"))) for _ in range(chosen.rounds)]
-        rows["the same, the whole dfmq-get process, ms"] = spread([wall for wall, _ in whole], 0.001)
-        batches = []
-        for turn in range(1, chosen.rounds + 1):
-            wanted = made.home / f"list{turn}"
-            out = made.home / f"files{turn}"
-            out.mkdir()
-            numbers = range(100 * turn, 100 * turn + 100)
-            wanted.write_text("".join(f"http://127.0.0.1:18080/{n}.bin {out}/{n}\n" for n in numbers))
-            batches.append(child_cost(get_command(made, "--input", str(wanted)))[0])
-            for n in numbers:
-                if (out / str(n)).read_bytes() != (www / f"{n}.bin").read_bytes():
-                    raise RuntimeError(f"{out}/{n} is not the content")
-        rows["100 distinct 1 KiB files by --input, s"] = spread(batches)
-    report("small", rows, chosen.json)
+        for size in SIZES:
+            for number in range(chosen.gets + chosen.rounds):
+                (www / f"f{size}-{number}.bin").write_bytes(os.urandom(size))
+        for number in range(chosen.files):
+            (www / f"b{number}.bin").write_bytes(os.urandom(KIB))
+        place = made.place("source")
+        base = f"http://{place}"
+        made.nginx(www, place)
+        rows["dfmq-get --version, CPU ms"] = spread([get_startup()], 0.001)
+        control = made.broker().said["control"]
+        peers = [made.peer(number, control) for number in range(chosen.peers)]
+        rows["a peer until it is ready, CPU ms"] = spread([peer.cpu_ready for peer in peers], 0.001)
+        home = made.home / "peer0"
+        for size in SIZES:
+            urls = [f"{base}/f{size}-{number}.bin" for number in range(chosen.gets)]
+            label = f"{size // KIB} KiB"
+            rows[f"{label}, one peer, cold, ms"] = spread([ask(home, url) for url in urls], 0.001)
+            rows[f"{label}, one peer, warm, ms"] = spread([ask(home, url) for url in urls], 0.001)
+            fresh = [f"{base}/f{size}-{chosen.gets + number}.bin" for number in range(chosen.rounds)]
+            cold = [took for url in fresh for took in together(made, url, chosen.peers)]
+            warm = [took for url in fresh for took in together(made, url, chosen.peers)]
+            rows[f"{label}, {chosen.peers} peers at once, cold, ms"] = spread(cold, 0.001)
+            rows[f"{label}, {chosen.peers} peers at once, warm, ms"] = spread(warm, 0.001)
+        command = made.get(0, control, f"{base}/f{KIB}-0.bin", "-o", str(made.home / "out"))
+        whole = [one_command(made, command) for _ in range(chosen.rounds * 2)]
+        rows["1 KiB warm, the whole dfmq-get process, ms"] = spread(whole, 0.001)
+        for temperature in ("cold", "warm"):
+            took = batch(made, control, www, base, chosen.files, f"files-{temperature}")
+            rows[f"{chosen.files} × 1 KiB by --input, {temperature}, s"] = spread([took])
+    return rows
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="tasks that all peers get at once; whole processes × 2")
+    parser.add_argument("--gets", type=int, default=50, help="gets of each kind through one peer")
+    parser.add_argument("--peers", type=int, default=50)
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--dir", default="/dev/shm")
+    chosen = parser.parse_args()
+    present(["dfmq"])
+    rows = run(chosen)
+    latencies = {name: row["p50"] for name, row in rows.items() if "peer" in name and "ready" not in name}
+    tails = {name: row["p99"] for name, row in rows.items() if name in latencies}
+    panels = [Bars(title="p50", bars=latencies), Bars(title="p99", bars=tails)]
+    report("small", "Small things: start-up and small gets", rows, panels, chosen)
 
 
 if __name__ == "__main__":
