@@ -46,6 +46,14 @@ def test_a_whole_journal_tells_everything() -> None:
     assert story.size == len(WHOLE)
 
 
+def test_an_absurd_cut_is_no_journal_and_an_absurd_end_is_no_record() -> None:
+    absurd = msgspec.structs.replace(OPENING, content=Content(Generation(b"g" * 8), PieceMap(2**59, 1, 1)))
+    with pytest.raises(StoreError, match="the journal's cut is none: 576460752303423488 bytes are more"):
+        journal.replay(journal.opening_record(absurd), TASK)
+    story = journal.replay(RECORDS[0] + journal.sealed_record(2**59) + RECORDS[1], TASK)
+    assert (story.sealed, story.lines) == (None, [])
+
+
 def test_a_torn_tail_costs_only_what_is_torn_wherever_it_is_torn() -> None:
     ends = [len(b"".join(RECORDS[: count + 1])) for count in range(len(RECORDS))]
     for size in range(len(WHOLE)):

@@ -80,6 +80,26 @@ def test_a_growing_content_counts_no_piece_and_takes_every_piece_as_whole() -> N
     assert growing.chunks_in(7) == growing.piece_length // growing.chunk_length
 
 
+@pytest.mark.clause("TASK-4")
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        (PieceMap(2**16, 1, 1), ""),
+        (PieceMap(2**16 + 1, 1, 1), "65537 bytes are more than 65536 pieces of 1"),
+        (PieceMap(2**59, 1, 1), "576460752303423488 bytes are more than 65536 pieces of 1"),
+        (PieceMap(None, 1024, 1), ""),
+        (PieceMap(None, 1025, 1), "a piece of 1025 bytes is more than 1024 chunks of 1"),
+        (PieceMap(5, 1, 2), "pieces of 1 bytes cannot be cut into chunks of 2"),
+        (PieceMap(5, 1, 0), "pieces of 1 bytes cannot be cut into chunks of 0"),
+        (PieceMap(-1, 1, 1), "pieces of 1 bytes cannot be cut into chunks of 1"),
+        (cut(4 << 40), ""),
+        (cut(None), ""),
+    ],
+)
+def test_a_cut_that_no_set_could_name_is_told_from_others(content: PieceMap, wrong: str) -> None:
+    assert pieces.flaw(content) == wrong
+
+
 @given(small_cuts(), st.integers(0, 50))
 def test_beyond_the_end_there_is_nothing(content: PieceMap, beyond: int) -> None:
     assert content.piece_span(content.count + beyond)[1] == 0

@@ -16,6 +16,7 @@ import xxhash
 
 from dfmq.edges.hashing import DIGEST_BYTES
 from dfmq.errors import StoreError
+from dfmq.model.pieces import flaw
 from dfmq.model.task import Content, Request
 
 #: Of the journal, not of the protocol. Another version is not read: contents can be fetched anew.
@@ -157,13 +158,12 @@ def _read_opening(body: bytes, task: bytes) -> Opening:
         opening = _opening.decode(body)
     except msgspec.DecodeError as error:
         raise StoreError(f"the journal's opening is not readable: {error}") from error
-    cut = opening.content.cut
     if opening.version != FORMAT_VERSION:
         raise StoreError(f"the journal has format {opening.version}, this dfmq reads {FORMAT_VERSION}")
     if opening.task != task:
         raise StoreError("the journal is another task's")
-    if not 0 < cut.chunk_length <= cut.piece_length or (cut.length is not None and cut.length < 0):
-        raise StoreError("the journal's cut is none")
+    if wrong := flaw(opening.content.cut):
+        raise StoreError(f"the journal's cut is none: {wrong}")
     return opening
 
 
@@ -177,10 +177,10 @@ def _take(story: Replay, kind: int, body: bytes) -> bool:
             story.lines += lines
             story.positions += [story.size] * len(lines)
         elif kind == _SEALED:
-            story.sealed = _number.decode(body)
-            if story.sealed < 0:
-                story.sealed = None
+            length = _number.decode(body)
+            if flaw(story.opening.content.cut.sealed(length)):
                 return False
+            story.sealed = length
         elif kind == _SYNCED:
             story.synced = _number.decode(body)
         elif kind == _FINISHED:

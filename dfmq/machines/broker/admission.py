@@ -7,20 +7,18 @@ import random
 
 from dfmq.errors import DigestMismatch, NoSpace, NotAuthorised, StoreError, TransferError
 from dfmq.machines.broker.backsource import LivePermit, Refusal
-from dfmq.machines.broker.catalog import MOST_PIECES_KNOWN, Member, Task
+from dfmq.machines.broker.catalog import Member, Task
 from dfmq.machines.broker.desk import Desk
 from dfmq.machines.broker.roster import Peer
 from dfmq.machines.broker.scheduler import Scheduler
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, PermitId, TaskId
-from dfmq.model.pieces import PieceMap
+from dfmq.model.pieces import MOST_PIECES_KNOWN, PieceMap, flaw
 from dfmq.model.task import Content, Request
 from dfmq.wire.messages import Notice, Opened, Permit, Quit, Refused, Sealed, Sourced, SourceFailed
 from dfmq.wire.topics import ALL
 
 MOST_NEIGHBOURS = 16
-#: as many digests as a Proofs field carries
-MOST_CHUNKS_IN_PIECE = 1024
 #: the reader's own trouble, not the source's word: another reader may do better
 READER_TROUBLE = frozenset({NoSpace.code, StoreError.code})
 
@@ -202,12 +200,14 @@ class Admission:
             return
         task = self._desk.catalog.tasks[permit.task]
         cut = PieceMap(said.length, said.piece_length, said.chunk_length)
-        if cut.count > MOST_PIECES_KNOWN or -(-said.piece_length // said.chunk_length) > MOST_CHUNKS_IN_PIECE:
-            text = f"the content is cut into {cut.count} pieces of {said.piece_length} bytes: too many, or too finely"
-            self._fail(task, permit, TransferError.code, text, 0.0, now)
-            return
         content = Content(Generation(said.generation), cut, said.algorithm)
         is_other = task.content is None or task.content.generation != content.generation
+        wrong = flaw(cut)
+        if not (wrong or is_other or said.length is None):
+            wrong = flaw(task.cut.sealed(said.length))
+        if wrong:
+            self._fail(task, permit, TransferError.code, f"the content cannot be distributed: {wrong}", 0.0, now)
+            return
         if is_other and permit.check_only and permit.generation == content.generation:
             # Still what it was told of; but that is not the task's content any more. It reads nothing: ask again.
             self._desk.backsource.end(permit)

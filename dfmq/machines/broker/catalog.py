@@ -11,8 +11,6 @@ from dfmq.model.ids import Generation, TaskId
 from dfmq.model.pieces import PieceMap
 from dfmq.model.task import Content, Request
 
-#: as many pieces as a bit field on the wire names
-MOST_PIECES_KNOWN = 65_536
 MOST_TASKS = 65_536
 MOST_TASKS_OF_PEER = 16_384
 #: a task nobody used for so long is forgotten
@@ -109,8 +107,7 @@ class Task:
         """A growing content has this length; pieces beyond it never were."""
         if self.content is None:
             raise InvariantViolated("sealed before it is known")
-        cut = self.content.cut
-        cut = PieceMap(length, cut.piece_length, cut.chunk_length)
+        cut = self.content.cut.sealed(length)
         self.content = Content(self.content.generation, cut, self.content.algorithm)
         for index, held in list(self.held.items()):
             if beyond := held >> cut.count << cut.count:
@@ -127,9 +124,8 @@ class Task:
 
     def hold(self, index: int, pieces: int) -> int:
         """The peer holds these whole; returns those that are new of it."""
-        limit = self.cut.count if self.is_sealed else MOST_PIECES_KNOWN
         held = self.held.get(index, 0)
-        new = pieces & bitfield.full(limit) & ~held
+        new = pieces & bitfield.full(self.cut.limit) & ~held
         if not new:
             return 0
         self.held[index] = held | new

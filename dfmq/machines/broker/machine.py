@@ -10,7 +10,7 @@ from typing import Any
 from dfmq.errors import SettingsError, TransferError
 from dfmq.machines.broker import agreement, views
 from dfmq.machines.broker.admission import Admission
-from dfmq.machines.broker.catalog import MOST_PIECES_KNOWN, Member, Task
+from dfmq.machines.broker.catalog import Member, Task
 from dfmq.machines.broker.choosing import Choosing
 from dfmq.machines.broker.desk import Desk
 from dfmq.machines.broker.discipline import Discipline
@@ -20,6 +20,7 @@ from dfmq.machines.effects import BrokerEffect
 from dfmq.machines.events import BrokerEvent, PeerSaid, PeerUnreachable
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, LeaseId, TaskId
+from dfmq.model.pieces import MOST_PIECES_KNOWN, flaw
 from dfmq.model.settings import BrokerSettings
 from dfmq.model.task import credential, shown, task_id, validate
 from dfmq.wire import messages as said
@@ -367,7 +368,7 @@ class BrokerMachine:
         if task is None:
             return
         cut, piece = task.cut, message.piece
-        if (task.is_sealed and piece >= cut.count) or len(message.proofs) != PROOF_BYTES * cut.chunks_in(piece):
+        if piece >= cut.limit or len(message.proofs) != PROOF_BYTES * cut.chunks_in(piece):
             self._refuse_message(peer, message, "not the piece's chunks")
             return
         before = task.available
@@ -384,6 +385,9 @@ class BrokerMachine:
     def _sealed(self, peer: Peer, message: said.Sealed) -> None:
         task = self._speaks_for_source(peer, message)
         if task is None or task.is_sealed:
+            return
+        if wrong := flaw(task.cut.sealed(message.length)):
+            self._refuse_message(peer, message, wrong)
             return
         self._admission.seal(task, message.length)
         self._admission.finish_if_done(task, self._now)

@@ -189,8 +189,7 @@ class Download:
         cut = holding.cut
         if holding.held >> piece & 1:
             return self._session.tell(Have(task=self.task, generation=holding.content.generation, pieces=[piece]))
-        beyond = cut.length is not None and piece >= cut.count
-        if beyond or len(lease.proofs) != cut.chunks_in(piece) * DIGEST_BYTES:
+        if piece >= cut.limit or len(lease.proofs) != cut.chunks_in(piece) * DIGEST_BYTES:
             text = f"{len(lease.proofs)} octets of proofs do not fit the cut"
             return self._say_failed(lease, "refused", text, now)
         effects: list[PeerEffect] = []

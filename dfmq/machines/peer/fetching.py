@@ -65,6 +65,7 @@ class Fetching:
         self._main: dict[TaskId, Reading] = {}
         self._by_permit: dict[PermitId, Reading] = {}
         self._questions = Questions(settings, rng)
+        self._cut = cut
         self._generations = Generations(settings, algorithm, rng, cut)
         self._announcements = Announcements()
 
@@ -162,7 +163,11 @@ class Fetching:
             return [DropSource(event.permit)] if reading is None and event.kind != "unchanged" else []
         reading.body_offset = event.offset if event.kind == "partial" else 0
         told = {"task": reading.task, "ask": event.permit, "kind": event.kind, "length": event.length}
-        effects = self._checked(reading, event, now) if reading.only_asks else self._begin(reading, event, now)
+        if wrong := pieces.flaw(self._cut(event.length)):
+            text = f"{shown(reading.request.url)} cannot be distributed: {wrong}"
+            effects = self._fail(reading, now, "source_failed", text)
+        else:
+            effects = self._checked(reading, event, now) if reading.only_asks else self._begin(reading, event, now)
         return [Record("source.answered", told), *effects]
 
     def _checked(self, reading: Reading, answer: SourceAnswered, now: float) -> list[PeerEffect]:
@@ -272,6 +277,9 @@ class Fetching:
         if holding is None or self._holdings.get(reading.task) is not holding:
             return self._restart(reading, now)
         reading.untold_bytes += event.length
+        if event.piece >= holding.cut.limit:
+            text = f"{shown(reading.request.url)} goes on beyond {event.piece} pieces: it cannot be distributed"
+            return self._fail(reading, now, "source_failed", text)
         stored = reading.take(event)
         if stored is None:
             return self._doubt(reading, now)

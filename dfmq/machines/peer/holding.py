@@ -154,12 +154,21 @@ class Holding:
         self.proved[algorithm] = ""
         return True
 
+    def may_end_at(self, length: int) -> bool:
+        """Whether a growing content of which we have this much can have ended there. What came while it grew are whole
+        chunks, and what came of others, with digests of all its chunks, is of whole pieces."""
+        whole, rest = divmod(length, self.cut.piece_length)
+        chunks = rest // self.cut.chunk_length
+        beyond = self.held >> whole != 0
+        beyond |= any(p > whole or (p == whole and bits >> chunks != 0) for p, bits in self.leftover.items())
+        for piece, assembly in self.assemblies.items():
+            is_more = assembly.proven >> chunks != 0 or len(assembly.proofs) > chunks
+            beyond |= piece > whole or (piece == whole and (is_more or not rest))
+        return not beyond
+
     def seal(self, length: int) -> None:
         """A growing content has ended."""
-        cut = self.cut
-        self.content = Content(
-            self.content.generation, PieceMap(length, cut.piece_length, cut.chunk_length), self.content.algorithm
-        )
+        self.content = Content(self.content.generation, self.cut.sealed(length), self.content.algorithm)
         last = self.assemblies.get(self.cut.count - 1)
         if last is not None:
             last.shorten(self.cut.chunks_in(last.piece))

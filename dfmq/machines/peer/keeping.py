@@ -18,6 +18,7 @@ from dfmq.machines.peer.session import Session
 from dfmq.machines.peer.upload import Upload
 from dfmq.model import bitfield
 from dfmq.model.ids import TaskId
+from dfmq.model.pieces import flaw
 from dfmq.wire.messages import Have, Held, Lost
 
 Effects = list[PeerEffect]
@@ -167,10 +168,21 @@ class Keeping:
         holding, download = self._holdings.get(task), self._gets.downloads.get(task)
         if holding is None or holding.content.generation != generation or holding.cut.length is not None:
             return []
+        if flaw(holding.cut.sealed(length)):
+            return [Record("message.refused", {"code": "malformed", "op": "sealed", "task": task})]
+        if not holding.may_end_at(length):
+            return self.contradicted(task, now)
         effects: Effects = [SealStore(task, holding.content.generation, length)]
         holding.seal(length)
         effects += self._upload.task_changed(task, now) + self._gets.finish(holding)
         return self._gets.settle(download, effects + download.look(now), now) if download is not None else effects
+
+    def contradicted(self, task: TaskId, now: float) -> Effects:
+        """The broker's word on the content's end denies what a neighbour gave while no broker answered. Who lied about
+        one piece may have lied about all: begin again with nothing."""
+        fields = {"task": task, "why": "it lies beyond the content's end; all of the content is fetched anew"}
+        effects: Effects = [Record("chunk.rejected", fields), *self._gets.drop(task), *self.changed(now)]
+        return effects + self._gets.of(task, now, lambda download: download.ask(now))
 
     def say_held(self, holding: Holding) -> Effects:
         """Tell the broker what is here of a task that is not being fetched."""

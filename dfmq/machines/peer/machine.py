@@ -30,7 +30,7 @@ from dfmq.machines.peer.upload import Upload
 from dfmq.machines.peer.window import Window
 from dfmq.model import pieces
 from dfmq.model.ids import HostId, PeerId, TaskId
-from dfmq.model.pieces import PieceMap
+from dfmq.model.pieces import PieceMap, flaw
 from dfmq.model.settings import PeerSettings
 from dfmq.wire.messages import (
     BeatSeen,
@@ -258,6 +258,8 @@ class PeerMachine:
     def _opened(self, message: Opened, now: float) -> Effects:
         task = TaskId(message.task)
         holding, download = self._holdings.get(task), self._downloads.get(task)
+        if flaw(PieceMap(message.length, message.piece_length, message.chunk_length)):
+            return [Record("message.refused", {"code": "malformed", "op": "opened", "task": task})]
         if download is None:
             if holding is None or holding.content.generation == message.generation or self._fetching.reads(task):
                 return []
@@ -268,6 +270,15 @@ class PeerMachine:
             text = f"the broker's content is proven by {message.algorithm}, this peer computes {self._algorithm}"
             download.fail("transfer", text)
             return self._gets.settle(download, [], now)
+        if (
+            holding is not None
+            and holding.content.generation == message.generation
+            and holding.cut.length is None
+            and message.length is not None
+            and not holding.may_end_at(message.length)
+        ):
+            # We ask again, with nothing; what follows is begun by the answer to that.
+            return self._keeping.contradicted(task, now)
         return self._gets.guard(self._gets.settle(download, download.opened(message, now), now))
 
     def _granted(self, message: Grant, now: float) -> Effects:

@@ -75,7 +75,7 @@ class Neighbours:
         if (
             hint.generation != holding.content.generation
             or holding.held >> piece & 1
-            or (cut.length is not None and piece >= cut.count)
+            or piece >= cut.limit
             or len(hint.proofs) != cut.chunks_in(piece) * DIGEST_BYTES
         ):
             return False

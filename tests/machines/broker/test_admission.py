@@ -351,6 +351,44 @@ def test_a_late_joiner_of_a_growing_content_is_told_the_length_as_soon_as_it_is_
     assert CUT.length != opened.length
 
 
+@pytest.mark.clause("TASK-4")
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"length": 2**59, "piece_length": 1, "chunk_length": 1},
+        {"length": 4, "piece_length": 1, "chunk_length": 2},
+        {"length": None, "piece_length": 1 << 30, "chunk_length": 1},
+    ],
+    ids=str,
+)
+def test_a_reader_with_an_absurd_cut_has_failed(absurd: dict[str, int | None]) -> None:
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    broker.hello("one")
+    (permit,) = of(said.Permit, broker.opens("one"))
+    (refused,) = of(said.Refused, broker.sourced("seed", permit, **absurd))
+    assert refused.code == "transfer"
+
+
+@pytest.mark.clause("TASK-4")
+def test_a_growing_content_does_not_end_where_no_set_reaches() -> None:
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    broker.hello("one")
+    (permit,) = of(said.Permit, broker.opens("one"))
+    broker.sourced("seed", permit, length=None, piece_length=256 * KIB, chunk_length=64 * KIB)
+    assert not broker.hears("seed", said.Sealed(task=TASK, generation=GENERATION, length=2**59))
+    (sealed,) = of(said.Sealed, broker.hears("seed", said.Sealed(task=TASK, generation=GENERATION, length=1)))
+    assert sealed.length == 1
+    # The same by the other door.
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    broker.hello("one")
+    (permit,) = of(said.Permit, broker.opens("one"))
+    broker.sourced("seed", permit, length=None, piece_length=1, chunk_length=1)
+    assert of(said.Refused, broker.sourced("seed", permit, length=2**40, piece_length=1 << 30, chunk_length=1 << 24))
+
+
 def test_neighbours_are_some_others_that_hint() -> None:
     broker = with_content("one")
     names = [f"n{number}" for number in range(20)]

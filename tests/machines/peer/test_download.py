@@ -18,6 +18,7 @@ from dfmq.wire import messages as said
 
 #: sixteen chunks of 1 MiB a piece: more than a window
 LARGE = PieceMap(64 * MIB, 16 * MIB, MIB)
+GROWING = PieceMap(None, CUT.piece_length, CUT.chunk_length)
 
 
 def opened(peer: PeerTalk, cut: PieceMap = CUT, generation: bytes = GENERATION) -> list[Any]:
@@ -372,11 +373,100 @@ def test_another_generation_begins_from_nothing() -> None:
 
 
 def test_a_growing_content_is_complete_when_it_is_sealed() -> None:
-    peer = running(PieceMap(None, CUT.piece_length, CUT.chunk_length))
+    peer = running(GROWING)
     assert not of_kind(said.Done, to_client(peer.takes(1, 0) + peer.takes(2, 1)))
     effects = peer.hears(said.Sealed(task=TASK, generation=GENERATION, length=CUT.length or 0))
     assert [seal.length for seal in all_of(do.SealStore, effects)] == [CUT.length]
     assert of_kind(said.Done, to_client(effects))
+
+
+def a_hint(piece: int) -> told.NeighbourHinted:
+    where = {"peer": peer_id("liar"), "endpoint": exchange("liar")}
+    return told.NeighbourHinted(said.Hint(task=TASK, generation=GENERATION, piece=piece, proofs=proofs(piece), **where))
+
+
+def lied_to(piece: int, chunks: int = CHUNKS) -> PeerTalk:
+    """A peer that has piece 0 of a growing content, and then, while no broker answered, so many chunks of another piece
+    from a neighbour."""
+    peer = PeerTalk()
+    peer.wants()
+    peer.hears(
+        said.Opened(
+            task=TASK,
+            generation=GENERATION,
+            length=None,
+            piece_length=CUT.piece_length,
+            chunk_length=CUT.chunk_length,
+            neighbours=["tcp://liar:2"],
+        )
+    )
+    peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
+    peer.takes(1, 0)
+    peer.passes(10.0)
+    (fetch,) = of_kind(said.Fetch, to_parents(peer.told(a_hint(piece))))
+    for chunk in range(chunks):
+        peer.chunk(fetch.lease, piece, chunk)
+    peer.stored(piece, range(chunks))
+    return peer
+
+
+@pytest.mark.clause("HINT-2")
+@pytest.mark.parametrize("how", ["sealed", "opened"])
+@pytest.mark.parametrize(("piece", "chunks"), [(5, CHUNKS), (5, 1), (2, 0), (1, CHUNKS), (1, 1)])
+def test_what_lies_beyond_the_end_was_a_lie_and_all_of_it_goes(how: str, piece: int, chunks: int) -> None:
+    length = CUT.piece_length + 5 if piece == 1 else CUT.length or 0
+    peer = lied_to(piece, chunks)
+    peer.hears(said.Welcome(epoch=8))
+    if how == "sealed":
+        effects = peer.hears(said.Sealed(task=TASK, generation=GENERATION, length=length))
+    else:
+        effects = opened(peer, PieceMap(length, CUT.piece_length, CUT.chunk_length))
+    assert all_of(do.DropTask, effects)
+    assert [m.all_pieces for m in of_kind(said.Lost, to_broker(effects))] == [True]
+    assert [m.held for m in of_kind(said.Open, to_broker(effects))] == [b""]
+    assert "chunk.rejected" in [record.name for record in all_of(do.Record, effects)]
+    assert all_of(do.OpenStore, opened(peer))
+    peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
+    (done,) = of_kind(said.Done, to_client(peer.takes(2, 0) + peer.takes(3, 1)))
+    assert done.receipt == said.Receipt(from_peers=CUT.length or 0)
+
+
+def test_what_a_neighbour_gave_truly_is_kept_when_the_end_is_known() -> None:
+    peer = lied_to(1)
+    peer.hears(said.Welcome(epoch=8))
+    assert of_kind(said.Done, to_client(opened(peer, CUT)))
+
+
+@pytest.mark.clause("TASK-4")
+@pytest.mark.parametrize("absurd", [PieceMap(2**59, 1, 1), PieceMap(4, 1, 2), PieceMap(None, 1 << 30, 1)], ids=str)
+def test_an_absurd_cut_is_dropped_with_a_record(absurd: PieceMap) -> None:
+    peer = PeerTalk()
+    peer.wants()
+    (record,) = opened(peer, absurd)
+    assert (record.name, record.fields["op"]) == ("message.refused", "opened")
+    assert all_of(do.OpenStore, opened(peer)), "the next one is heard"
+
+
+@pytest.mark.clause("TASK-4")
+def test_an_absurd_end_is_dropped_with_a_record() -> None:
+    peer = running(GROWING)
+    peer.takes(1, 0)
+    (record,) = peer.hears(said.Sealed(task=TASK, generation=GENERATION, length=2**59))
+    assert (record.name, record.fields["op"]) == ("message.refused", "sealed")
+    effects = peer.hears(said.Sealed(task=TASK, generation=GENERATION, length=CUT.piece_length))
+    assert of_kind(said.Done, to_client(effects)), "the next one is heard"
+
+
+@pytest.mark.clause("TASK-4")
+def test_of_a_growing_content_too_no_piece_lies_beyond_every_set() -> None:
+    peer = running(GROWING)
+    beyond = said.Lease(lease=1, piece=2**16, parent=peer_id("p"), endpoint=exchange("p"), proofs=proofs(0))
+    effects = peer.hears(said.Grant(task=TASK, generation=GENERATION, leases=[beyond]))
+    assert [m.code for m in of_kind(said.Failed, to_broker(effects))] == ["refused"]
+    peer.passes(10.0)
+    where = {"peer": peer_id("liar"), "endpoint": exchange("liar")}
+    hint = said.Hint(task=TASK, generation=GENERATION, piece=2**16, proofs=proofs(0), **where)
+    assert not to_parents(peer.told(told.NeighbourHinted(hint)))
 
 
 def test_an_empty_content_is_done_when_its_store_is_open() -> None:

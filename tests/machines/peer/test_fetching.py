@@ -66,6 +66,33 @@ def test_a_growing_content_is_sealed_before_its_last_piece_is_told(size: int) ->
     assert not reader.fetching.reads(reader.task)
 
 
+@pytest.mark.clause("TASK-4")
+@pytest.mark.parametrize("check", [False, True])
+def test_a_source_with_an_absurd_length_has_failed(check: bool) -> None:
+    reader = Reader()
+    reader.permit(check=check)
+    reader.answer(length=2**62)
+    failed = reader.one(say.SourceFailed)
+    assert failed.code == "source_failed"
+    assert "4611686018427387904 bytes are more than 65536 pieces" in failed.text
+    assert not reader.take(want.OpenStore)
+    reader.permit(2)
+    reader.answer(length=0)
+    assert reader.one(say.Sourced).length == 0
+
+
+@pytest.mark.clause("TASK-4")
+def test_a_growing_content_that_never_ends_has_failed() -> None:
+    reader = Reader(a_content(MIB))
+    reader.permit()
+    reader.answer(length=None)
+    assert reader.ask is not None
+    beyond = told.SourceChunk(reader.ask.permit, 65_536, 0, MIB, b"d" * 16, b"")
+    reader.feed(reader.fetching.chunk(beyond, reader.now))
+    assert "goes on beyond 65536 pieces" in reader.one(say.SourceFailed).text
+    assert not reader.fetching.reads(reader.task)
+
+
 def test_a_growing_content_that_breaks_off_is_resumed_where_it_stood() -> None:
     reader = Reader(a_content(9 * MIB + 5))
     reader.permit()
