@@ -78,9 +78,17 @@ def run(chosen: argparse.Namespace) -> tuple[float, dict[str, dict[str, float]]]
 
 
 def near(lines: Lines, most: float) -> Lines:
-    """The same panel without the lines that leave it far above: where the others differ."""
-    kept = {name: points for name, points in lines.series.items() if max(y for _, y in points) <= most}
-    return Lines(title=f"{lines.title}, up to {most:g}", x=lines.x, series=kept or lines.series)
+    """The same panel without the points far above: where the others differ."""
+    kept = {name: [point for point in points if point[1] <= most] for name, points in lines.series.items()}
+    kept = {name: points for name, points in kept.items() if points}
+    return Lines(title=f"{lines.title}, up to {most:g}", x=lines.x, series=kept)
+
+
+def left(rows: dict[str, dict[str, float]]) -> Lines:
+    """What left the source or the seeder; and dfmq's seed, beside its source."""
+    lines = panel(rows, "left source or seeder, copies", "source_x")
+    seed = panel(rows, "", "seed_x").series.get("dfmq")
+    return Lines(title=lines.title, x=lines.x, series=lines.series | ({"seed of dfmq": seed} if seed else {}))
 
 
 def main() -> None:
@@ -105,7 +113,7 @@ def main() -> None:
         mean,
         near(mean, 2.5),
         panel(rows, "slowest", "max_x"),
-        panel(rows, "left source or seeder, copies", "source_x"),
+        left(rows),
     ]
     report("shaped-spread" if chosen.spread else "shaped", title, rows, panels, chosen)
 
