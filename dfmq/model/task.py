@@ -82,7 +82,8 @@ class Shelved(msgspec.Struct, frozen=True):
     held: int
     #: piece → chunks of it, bit set, for pieces that are not whole
     partial: dict[int, int]
-    #: piece → its chunk digests, concatenated, for whole pieces; {} where the store does not know
+    #: piece → its chunk digests, concatenated, of whole pieces and of `partial` ones, with anything in the place of a
+    #: chunk that is not there; {} where the store does not know
     proofs: dict[int, bytes]
     request: Request
     #: validators of the source's answer, "" none

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from dfmq.machines.effects import OpenStore, StoredSpan
+from dfmq.machines.peer.assembly import DIGEST_BYTES
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, TaskId
 from dfmq.model.pieces import PieceMap
@@ -29,9 +30,10 @@ class StoredTask:
         """(held, partial, proofs) as Shelved names them."""
         held, partial, proofs = 0, {}, {}
         for piece, chunks in self.pieces.items():
-            if len(chunks) == self.content.cut.chunks_in(piece):
+            count = self.content.cut.chunks_in(piece)
+            proofs[piece] = b"".join(chunks[i][1] if i in chunks else bytes(DIGEST_BYTES) for i in range(count))
+            if len(chunks) == count:
                 held |= 1 << piece
-                proofs[piece] = b"".join(chunks[i][1] for i in range(len(chunks)))
             else:
                 partial[piece] = bitfield.of(chunks)
         return held, partial, proofs

@@ -29,8 +29,11 @@ def test_what_was_written_comes_back_in_this_life_and_the_next(tmp_path: Path) -
         shelved = b.load(made)
         assert shelved.content == made.content
         assert (shelved.held, shelved.partial) == (0b1, {1: 0b10, 2: 0b100})
-        assert shelved.proofs == {0: made.proofs(0)}
-        assert b.open(made) == (0b1, {1: 0b10, 2: 0b100}, {0: made.proofs(0)})
+        nothing = bytes(16)
+        second, third = made.proofs(1)[16:32], made.proofs(2)[32:48]
+        proofs = {0: made.proofs(0), 1: nothing + second + 2 * nothing, 2: 2 * nothing + third}
+        assert shelved.proofs == proofs
+        assert b.open(made) == (0b1, {1: 0b10, 2: 0b100}, proofs)
         b.write(made, [place for place in made.places() if place not in {(0, 0), (1, 1)}])
         b.store.finish(made.task, made.generation)
         assert b.read(made) == made.octets
@@ -112,7 +115,8 @@ def test_a_growing_content_that_was_never_sealed_is_continued_at_a_chunks_bounda
         shelved = b.load(made)
         assert shelved.content.cut.length is None
         assert (shelved.held, shelved.partial) == (0b11, {2: 0b1})
-        assert b.open(made) == (0b11, {2: 0b1}, {0: made.proofs(0), 1: made.proofs(1)})
+        third = made.proofs(2)[:16] + bytes(16)
+        assert b.open(made) == (0b11, {2: 0b1}, {0: made.proofs(0), 1: made.proofs(1), 2: third})
         b.write(made, [(2, 1)])
         b.store.finish(made.task, made.generation)
         assert b.read(made) == made.octets

@@ -67,7 +67,8 @@ def test_what_was_called_stored_before_a_kill_is_held_after_it(tmp_path: Path) -
                 if held >> piece & 1 or partial.get(piece, 0) >> chunk & 1:
                     offset, octets = made.chunk(piece, chunk)
                     assert data[offset : offset + len(octets)] == octets
-            assert all(proofs[piece] == made.proofs(piece) for piece in proofs)
+                    digest = slice(chunk * 16, chunk * 16 + 16)
+                    assert proofs[piece][digest] == made.proofs(piece)[digest]
             held_places = {(p, c) for p, c in made.places() if held >> p & 1 or partial.get(p, 0) >> c & 1}
             b.write(made, [place for place in made.places() if place not in held_places])
             assert b.read(made) == made.octets

@@ -221,9 +221,11 @@ class Reader:
         """What is held goes to disk, as a later process finds it."""
         holding = self.holding
         partial = {piece: assembly.stored for piece, assembly in holding.assemblies.items() if assembly.stored}
-        self.disk[self.task] = Shelved(
-            holding.content, holding.held, partial, dict(holding.proofs), self.request, holding.etag, ""
-        )
+        proofs = dict(holding.proofs)
+        for piece in partial:
+            assembly = holding.assemblies[piece]
+            proofs[piece] = b"".join(assembly.proofs.get(chunk, bytes(16)) for chunk in range(assembly.count))
+        self.disk[self.task] = Shelved(holding.content, holding.held, partial, proofs, self.request, holding.etag, "")
 
     def fetch(self, permit: int = 1, **answer: Any) -> Generation:
         """A whole fetch that meets no trouble; what was said is forgotten."""

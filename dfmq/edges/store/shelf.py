@@ -98,9 +98,9 @@ class Shelf:
         partial, proofs = {}, {}
         for piece, bits in self.stored.items():
             count = cut.chunks_in(piece)
+            proofs[piece] = bytes(self.digests[piece][: count * DIGEST_BYTES])
             if bits == bitfield.full(count):
                 held.append(piece)
-                proofs[piece] = bytes(self.digests[piece][: count * DIGEST_BYTES])
             else:
                 partial[piece] = bits
         return bitfield.of(held), partial, proofs

@@ -6,7 +6,7 @@ from typing import Any
 
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import StoredSpan
-from dfmq.machines.peer.assembly import Assembly
+from dfmq.machines.peer.assembly import DIGEST_BYTES, Assembly
 from dfmq.model import bitfield
 from dfmq.model.ids import TaskId
 from dfmq.model.pieces import PieceMap
@@ -35,6 +35,8 @@ class Holding:
         self.proofs: dict[int, bytes] = {}
         #: chunks an earlier life left of pieces that were not whole; consumed when the piece is gathered again
         self.leftover: dict[int, int] = {}
+        #: piece → chunk → digest, of chunks left over
+        self.leftover_digests: dict[int, dict[int, bytes]] = {}
         #: FinishStore was asked for
         self.is_finished = False
         #: algorithm → hex digest of the whole content; "" while it is being computed
@@ -71,10 +73,22 @@ class Holding:
             if self.leftover[piece] == everything:
                 self.held |= 1 << piece
         for piece in [piece for piece in self.leftover if self.held >> piece & 1]:
-            del self.leftover[piece]
+            self.forget_leftover(piece)
         for piece, joined in proofs.items():
             if self.held >> piece & 1:
                 self.proofs.setdefault(piece, joined)
+            elif piece in self.leftover:
+                self._learn_leftover(piece, partial.get(piece, 0), joined)
+
+    def _learn_leftover(self, piece: int, chunks: int, joined: bytes) -> None:
+        known = self.leftover_digests.setdefault(piece, {})
+        for chunk in bitfield.members(chunks & self.leftover[piece]):
+            known.setdefault(chunk, joined[chunk * DIGEST_BYTES : (chunk + 1) * DIGEST_BYTES])
+
+    def forget_leftover(self, piece: int) -> None:
+        """What an earlier life left of the piece is not gone on with."""
+        self.leftover.pop(piece, None)
+        self.leftover_digests.pop(piece, None)
 
     def opened(self, held: int, partial: dict[int, int], proofs: dict[int, bytes]) -> None:
         """The store is ready for this generation (StoreOpened); asking twice does no harm."""
@@ -86,6 +100,8 @@ class Holding:
         for piece, assembly in self.assemblies.items():
             if assembly.stored:
                 self.leftover[piece] = assembly.stored
+                known = {c: assembly.proofs[c] for c in bitfield.members(assembly.stored) if c in assembly.proofs}
+                self.leftover_digests[piece] = known
         self.assemblies.clear()
         self.is_open = False
 
@@ -116,8 +132,12 @@ class Holding:
         assembly = self.assemblies.get(piece)
         if assembly is None:
             count = self.cut.chunks_in(piece)
-            stored = self.leftover.pop(piece, 0) & bitfield.full(count)
+            stored = self.leftover.get(piece, 0) & bitfield.full(count)
+            known = self.leftover_digests.get(piece, {})
+            self.forget_leftover(piece)
             assembly = self.assemblies[piece] = Assembly(piece, count, proofs, stored)
+            if proofs is None:
+                assembly.proofs.update((chunk, digest) for chunk, digest in known.items() if stored >> chunk & 1)
         elif proofs is not None:
             assembly.learn(proofs)
         return assembly
@@ -183,6 +203,8 @@ class Holding:
             raise InvariantViolated(f"task {self.task.hex()}: holds pieces beyond its end")
         if any(self.held >> piece & 1 or piece in self.assemblies for piece in self.leftover):
             raise InvariantViolated(f"task {self.task.hex()}: chunks left over of a piece that is held or gathered")
+        if any(bitfield.of(known) & ~self.leftover.get(piece, 0) for piece, known in self.leftover_digests.items()):
+            raise InvariantViolated(f"task {self.task.hex()}: digests of chunks that are not left over")
         for assembly in self.assemblies.values():
             assembly.check()
 

@@ -9,6 +9,7 @@ from dfmq.machines.effects import AskSource, StoreChunk
 from dfmq.machines.events import SourceChunk
 from dfmq.machines.peer.assembly import DIGEST_BYTES
 from dfmq.machines.peer.holding import Holding
+from dfmq.model import bitfield
 from dfmq.model.ids import Generation, PermitId, TaskId
 from dfmq.model.pieces import MIB
 from dfmq.model.task import Request
@@ -116,8 +117,16 @@ class Reading:
             return next(chunk for chunk in range(holding.cut.chunks_in(piece)) if chunk not in known)
         assembly = holding.assemblies.get(piece)
         if assembly is None:
-            return 0
+            left = self._usable_leftover(piece)
+            return next(chunk for chunk in range(holding.cut.chunks_in(piece)) if chunk not in left)
         return next(c for c in range(assembly.count) if not assembly.proven >> c & 1 or c not in assembly.proofs)
+
+    def _usable_leftover(self, piece: int) -> dict[int, bytes]:
+        """Digests of the chunks an earlier life left of a piece, if it can be gone on with: not when one of them has
+        none, nor in a growing content, of which any chunk may be the last one."""
+        holding = self._the_holding()
+        known = holding.leftover_digests.get(piece, {})
+        return known if bitfield.of(known) == holding.leftover.get(piece, 0) and holding.cut.length is not None else {}
 
     def question(self, number: PermitId, holding: Holding | None) -> AskSource:
         """What to ask: for what is missing of this holding; when nothing is, whether it is still the same. Without
@@ -186,6 +195,8 @@ class Reading:
     def take_pending(self) -> list[StoreChunk] | None:
         """The body is over and the holding sealed: the chunk kept back is the last."""
         last, self.pending = self.pending, None
+        if last is not None and last.piece not in self._the_holding().assemblies:
+            self._the_holding().forget_leftover(last.piece)
         return self._add(last) if last is not None else []
 
     def _add(self, event: SourceChunk) -> list[StoreChunk] | None:
@@ -196,8 +207,9 @@ class Reading:
             return self._again(holding, piece, chunk, digest)
         assembly = holding.assemblies.get(piece)
         if assembly is None:
-            # Chunks of an earlier life whose digests nobody knows are read and written again.
-            holding.leftover.pop(piece, None)
+            if not self._usable_leftover(piece):
+                # It is read and written again.
+                holding.forget_leftover(piece)
             assembly = holding.gather(piece, None)
         if assembly.proofs.setdefault(chunk, digest) != digest:
             return None

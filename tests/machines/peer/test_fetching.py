@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
 import pytest
 from support.reader import CHUNK, ETAG, PIECE, Reader, a_content
 
@@ -245,6 +246,81 @@ def test_what_nothing_names_and_comes_different_is_a_new_generation() -> None:
     assert reader.proven() == [0, 1, 2, 3]
 
 
+def restarted(content: bytes, chunks: int, *, is_proven: bool = True) -> Reader:
+    """A reader that was killed when so many chunks were on the disk; not proven: their digests were not."""
+    reader = Reader(content)
+    reader.permit()
+    reader.answer()
+    reader.chunks(chunks)
+    reader.store()
+    reader.shelve()
+    if not is_proven:
+        reader.disk[reader.task] = msgspec.structs.replace(reader.disk[reader.task], proofs={})
+    reader.start()
+    reader.effects.clear()
+    reader.permit(2)
+    return reader
+
+
+def test_after_a_restart_a_piece_is_gone_on_with_at_the_chunk_where_it_stood() -> None:
+    reader = restarted(a_content(3 * PIECE), 6)
+    assert reader.ask is not None
+    assert reader.ask.offset == PIECE + 2 * CHUNK
+    reader.answer("partial")
+    reader.body()
+    assert sum(chunk.piece == 1 for chunk in reader.unstored) == 2
+    reader.store()
+    assert reader.proven() == [0, 1, 2]
+    assert reader.source_bytes == 3 * PIECE, "no byte is read twice"
+    assert not reader.fetching.reads(reader.task)
+
+
+def test_chunks_that_were_left_over_are_compared_when_the_source_gives_them_again() -> None:
+    reader = restarted(a_content(3 * PIECE), 6)
+    reader.answer("full")
+    reader.body()
+    reader.store()
+    assert reader.proven() == [0, 1, 2]
+    reader = restarted(a_content(3 * PIECE), 5)
+    reader.holding.forget_leftover(1)
+    reader.holding.merge(0, {1: 0b1010}, {1: b"another content " * 4})
+    reader.answer("partial")
+    reader.chunks(1)
+    assert not reader.take(want.DropSource)
+    reader.chunks(1)
+    assert reader.take(want.DropSource), "what it gives now is not what stands there"
+
+
+def test_chunks_left_over_of_which_a_digest_is_unknown_are_read_again() -> None:
+    reader = restarted(a_content(3 * PIECE), 6, is_proven=False)
+    reader.answer("full")
+    reader.body()
+    assert sum(chunk.piece == 1 for chunk in reader.unstored) == 4
+    reader.store()
+    assert reader.proven() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("chunks", [2, 5])
+def test_of_a_growing_content_a_piece_is_begun_anew_for_any_chunk_may_be_its_last(chunks: int) -> None:
+    reader = Reader(a_content(chunks * MIB // 4))
+    reader.permit()
+    reader.answer(length=None)
+    reader.chunks(chunks)
+    reader.store()
+    reader.shelve()
+    assert reader.disk[reader.task].partial == {0: (1 << chunks - 1) - 1}
+    reader.start()
+    reader.effects.clear()
+    reader.permit(2)
+    assert reader.ask is not None
+    assert reader.ask.offset == 0
+    reader.answer(length=None)
+    reader.body()
+    reader.store()
+    assert reader.one(say.Sealed).length == len(reader.content)
+    assert reader.proven() == [0]
+
+
 def test_other_bytes_under_the_same_validators_are_never_mixed_with_those_before() -> None:
     reader = Reader(a_content(4 * PIECE))
     first = reader.fetch()
@@ -415,13 +491,13 @@ def test_a_later_process_reads_only_what_is_missing() -> None:
     reader.source_bytes = 0
     reader.permit(1)
     assert reader.ask is not None
-    assert reader.ask.offset == 2 * PIECE
+    assert reader.ask.offset == 2 * PIECE + CHUNK
     reader.answer("partial")
     assert reader.proven() == [0, 1]
     reader.body()
     reader.store()
     assert reader.proven() == [2, 3]
-    assert reader.source_bytes == 2 * PIECE
+    assert reader.source_bytes == 2 * PIECE - CHUNK
 
 
 def test_a_held_piece_whose_digests_nobody_knows_is_read_again_and_not_written() -> None:
