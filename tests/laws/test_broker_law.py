@@ -60,11 +60,17 @@ class BrokerLaw(RuleBasedStateMachine):
     # ── wanting ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @precondition(lambda self: len(self.swarm.members) > 0)
-    @rule(number=st.integers(0, 8), task=st.sampled_from(TASKS), want=st.integers(0, 5), alone=st.booleans())
-    def open(self, number: int, task: TaskId, want: int, alone: bool) -> None:
+    @rule(
+        number=st.integers(0, 8),
+        task=st.sampled_from(TASKS),
+        want=st.integers(0, 5),
+        alone=st.booleans(),
+        token=st.sampled_from(["", "mine", "theirs"]),
+    )
+    def open(self, number: int, task: TaskId, want: int, alone: bool, token: str) -> None:
         member = self.one(number)
         if not member.is_seed:
-            self.swarm.opens(member, task, want, no_source=alone and want > 3)
+            self.swarm.opens(member, task, want, no_source=alone and want > 3, token=token)
 
     @precondition(lambda self: len(self.swarm.members) > 0)
     @rule(number=st.integers(0, 8), task=st.sampled_from(TASKS), count=st.integers(0, 70))
@@ -126,6 +132,13 @@ class BrokerLaw(RuleBasedStateMachine):
             for permit_id in list(member.permits)[: number % 2 + 1]:
                 self.swarm.sources(member, permit_id)
 
+    @rule()
+    def source_is_heard_late(self) -> None:
+        for member in list(self.swarm.members.values()):
+            for permit_id, permit in list(member.permits.items()):
+                if permit.check_only and permit_id in member.permits:
+                    self.swarm.sources_late(member, permit_id)
+
     @rule(code=st.sampled_from(["source_failed", "not_authorised", "no_space", "digest_mismatch"]))
     def source_fails(self, code: str) -> None:
         for member in list(self.swarm.members.values()):
@@ -137,8 +150,7 @@ class BrokerLaw(RuleBasedStateMachine):
 
     @rule(task=st.sampled_from(TASKS))
     def another_content(self, task: TaskId) -> None:
-        generation = self.swarm.generation[task]
-        self.swarm.generation[task] = bytes([generation[0] ^ 1]) + generation[1:]
+        self.swarm.changes(task)
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from dfmq.machines import effects as do
 from dfmq.machines import events as told
 from dfmq.machines.broker.machine import BrokerMachine
@@ -57,6 +59,8 @@ class Swarm:
         self.checks = checks
         self.members: dict[PeerId, Member] = {}
         self.generation = {task: b"g%d" % n + bytes(6) for n, task in enumerate(TASKS)}
+        #: tasks whose content has changed: when it changes back, the broker no longer knows who has what of it
+        self.changed: set[TaskId] = set()
         self.granted = 0
         self.granted_to: list[PeerId] = []
         self._born = 0
@@ -92,10 +96,12 @@ class Swarm:
             member.asking.pop(task, None)
             self._drop_leases(member, task)
         elif isinstance(message, said.Grant):
+            task = TaskId(message.task)
             for lease in message.leases:
-                assert member.opened[TaskId(message.task)] == message.generation, "granted before it was opened"
-                assert not member.has(TaskId(message.task)) >> lease.piece & 1, "granted what it has"
-                member.leases[lease.lease] = (TaskId(message.task), lease)
+                assert member.opened[task] == message.generation, "granted before it was opened"
+                is_held = member.has(task) >> lease.piece & 1
+                assert task in self.changed or not is_held, "granted what it has"
+                member.leases[lease.lease] = (task, lease)
                 self.granted += 1
                 self.granted_to.append(member.peer)
         elif isinstance(message, said.Revoke):
@@ -138,8 +144,15 @@ class Swarm:
             ),
         )
 
-    def opens(self, member: Member, task: TaskId, want: int = 3, *, no_source: bool = False) -> None:
+    def opens(
+        self, member: Member, task: TaskId, want: int = 3, *, no_source: bool = False, token: str | None = None
+    ) -> None:
+        """`token`: credentials; None those it asked with before, "" none."""
         request = REQUESTS[TASKS.index(task)]
+        if token is None:
+            request = member.asking.get(task, request)
+        elif token:
+            request = msgspec.structs.replace(request, headers=(("Authorization", token),))
         member.asking[task] = request
         member.refused.pop(task, None)
         generation, held = member.held.get(task, (b"", 0))
@@ -180,12 +193,25 @@ class Swarm:
                 member.held[task] = (generation, member.held[task][1] | 1 << piece)
                 self.say(member, self.proven(task, piece))
 
-    def permit_sourced(self, member: Member, permit_id: int, task: TaskId = TASKS[0]) -> None:
-        """The source answers; nothing is read yet."""
+    def changes(self, task: TaskId) -> None:
+        """The source has another content from now on, or the one before again."""
+        generation = self.generation[task]
+        self.generation[task] = bytes([generation[0] ^ 1]) + generation[1:]
+        self.changed.add(task)
+
+    def sources_late(self, member: Member, permit_id: int) -> None:
+        """A check was answered before the source changed, or came back to what it was."""
+        permit = member.permits.pop(permit_id)
+        self.permit_sourced(member, permit_id, TaskId(permit.task), permit.generation)
+
+    def permit_sourced(
+        self, member: Member, permit_id: int, task: TaskId = TASKS[0], generation: bytes | None = None
+    ) -> None:
+        """The source answers; nothing is read yet. `generation`: None what there is now."""
         self.say(
             member,
             said.Sourced(
-                permit=permit_id, task=task, generation=self.generation[task], length=CUT.length,
+                permit=permit_id, task=task, generation=generation or self.generation[task], length=CUT.length,
                 piece_length=CUT.piece_length, chunk_length=CUT.chunk_length, fresh_seconds=60.0,
             ),
         )  # fmt: skip

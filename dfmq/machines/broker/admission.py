@@ -246,9 +246,11 @@ class Admission:
         self._desk.catalog.begin(task, content)
 
     def _close_content(self, task: Task) -> None:
-        """Every lease on it is void, and the wants count again: the peers learn it from the next Opened or Refused."""
-        for member in task.members.values():
+        """Every lease on it is void, and the wants count again: the peers learn it from the next Opened or Refused.
+        Nobody is granted anything before that; the source may refuse them what it has now."""
+        for index, member in task.members.items():
             member.is_open = False
+            self._scheduler.wants.unpark(task.id, index)
         for lease in self._desk.leases.of_task(task.id):
             self._scheduler.end(task, lease, again=True)
 

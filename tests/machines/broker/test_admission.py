@@ -238,6 +238,26 @@ def test_a_second_reader_of_the_same_change_is_told_to_quit() -> None:
     ]
 
 
+def test_whoever_has_to_be_checked_for_the_new_content_is_granted_nothing_of_it_until_then() -> None:
+    """Its wants stand, and it was parked when the content changed."""
+    broker = opened_with(MINE, fresh_seconds=5.0)
+    for name in ("two", "three"):
+        broker.hello(name)
+    (check,) = of(said.Permit, broker.opens("two", 3, request=THEIRS))
+    assert len(leases(broker.sourced("seed", check, fresh_seconds=5.0), "two")) == 2
+    assert broker.machine.counts()["parked"] == 1
+    broker.passes(6.0, ["seed", "first", "two", "three"])
+    (first,) = of(said.Permit, broker.opens("three", 0, request=MINE))
+    out = broker.sourced("seed", first, generation=OTHER_GENERATION)
+    (again,) = of(said.Permit, out)
+    assert (again.check_only, again.request) == (True, THEIRS)
+    assert broker.machine.counts()["parked"] == 0
+    out += broker.hears("seed", said.Proven(task=TASK, generation=OTHER_GENERATION, piece=0, proofs=proofs(1)))
+    assert not leases(out, "two")
+    out = broker.sourced("seed", again, generation=OTHER_GENERATION)
+    assert [type(what) for name, what in out if name == "two"] == [said.Opened, said.Grant]
+
+
 def test_a_late_answer_about_a_content_that_was_replaced_meanwhile_is_asked_for_again() -> None:
     """Two answers of a source crossed on their way: who has found nothing new does not read."""
     broker = opened_with(MINE, fresh_seconds=5.0)
