@@ -137,6 +137,8 @@ class StoreChunk(Effect, frozen=True, gc=False):
     offset: int
     digest: bytes
     payload: Any
+    #: more of the same piece is on its way: writing it may wait a little for that
+    may_wait: bool = False
 
 
 class SealStore(Effect, frozen=True, gc=False):

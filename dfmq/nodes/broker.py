@@ -62,7 +62,7 @@ class BrokerNode:
         self._outgoing: dict[PeerId, list[bytes]] = {}
         hands: dict[type, Callable[[Any], None]] = {Send: self._send, Publish: self._publish, Record: self._record}
         self._driver = Driver(self.machine, loop, hands, self._flush, failed)
-        self._drain = Drain(loop, router, self._take)
+        self._drain = Drain(loop, router, self._take, turn=self._driver)
 
     def _take(self, frames: list[bytes]) -> None:
         peer = PeerId(frames[0])

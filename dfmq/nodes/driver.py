@@ -20,8 +20,8 @@ _DEADLINE = DeadlineReached()
 
 
 class Driver:
-    """One machine, one loop, one thread. A turn is everything fed in one pass of the loop; at its end `flush` sends
-    what was batched and the timer is armed."""
+    """One machine, one loop, one thread. A turn is everything fed between `begin` and `end`, or else in one pass of the
+    loop; at its end `flush` sends what was batched and the timer is armed."""
 
     def __init__(
         self,
@@ -39,6 +39,9 @@ class Driver:
         self._events: deque[Any] = deque()
         self._running = False
         self._turn_ends: asyncio.Handle | None = None
+        #: turns begun and not ended, one in the other
+        self._begun = 0
+        self._has_work = False
         self._timer: asyncio.TimerHandle | None = None
         self._story: deque[Any] = deque(maxlen=STORY_LENGTH)
         self._stopped = False
@@ -48,6 +51,17 @@ class Driver:
         self._events.append(event)
         if not self._running:
             self._run()
+
+    def begin(self) -> None:
+        """A row of events follows."""
+        self._begun += 1
+
+    def end(self) -> None:
+        """The row is over: what came of it goes out now, not in a pass of the loop of its own."""
+        self._begun -= 1
+        if self._has_work and not self._begun:
+            self._has_work = False
+            self._end_turn()
 
     def perform(self, effects: list[Any]) -> None:
         """Perform effects that came by another way than an event (at birth)."""
@@ -77,11 +91,15 @@ class Driver:
         self._end_turn_soon()
 
     def _end_turn_soon(self) -> None:
-        if self._turn_ends is None:
+        if self._begun:
+            self._has_work = True
+        elif self._turn_ends is None:
             self._turn_ends = self._loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
-        self._turn_ends = None
+        if self._turn_ends is not None:
+            self._turn_ends.cancel()
+            self._turn_ends = None
         if self._stopped:
             return
         self._flush()
@@ -96,7 +114,9 @@ class Driver:
 
     def _deadline(self) -> None:
         self._timer = None
+        self.begin()
         self.feed(_DEADLINE)
+        self.end()
 
     def stop(self) -> None:
         """No more events; what was batched is flushed."""

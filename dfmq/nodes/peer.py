@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: seconds between two looks at the host
 SAMPLE_SECONDS = 2.0
+#: a chunk whose piece goes on arriving is written so soon at the latest, with others where there are any
+WRITE_WITHIN_SECONDS = 0.1
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -109,9 +111,11 @@ class PeerNode:
         self._to_broker: list[bytes] = []
         self._to_parents: dict[str, list[bytes]] = {}
         self._to_children: dict[bytes, list[bytes]] = {}
+        self._writing: asyncio.TimerHandle | None = None
+        self._to_neighbours: dict[bytes, list[bytes]] = {}
         self._to_clients: dict[bytes, list[bytes]] = {}
         self._pipelines = Pipelines(context)
-        self._parents = Parents(context, loop, self.peer, self._hear_parent)
+        self._parents = Parents(context, loop, self.peer, self._hear_parent, self._driver)
         self._notices_heard: set[str] = set()
         self._hints_heard: dict[TaskId, list[str]] = {}
         self._sampling: asyncio.TimerHandle | None = None
@@ -136,29 +140,30 @@ class PeerNode:
         self.exchange = reachable(sockets.bind(exchange, listen))
         inbox_endpoint = reachable(sockets.bind(inbox, any_port))
         hints_endpoint = reachable(sockets.bind(self._hints, any_port))
-        self._exchange = Drain(loop, exchange, self._hear_child)
-        self._inbox = Drain(loop, inbox, self._take_chunk, copy=False)
-        self._listener = Drain(loop, sockets.subscriber(context), self._hear_published)
+        self._exchange = Drain(loop, exchange, self._hear_child, turn=self._driver)
+        self._inbox = Drain(loop, inbox, self._take_chunk, copy=False, turn=self._driver)
+        self._listener = Drain(loop, sockets.subscriber(context), self._hear_published, turn=self._driver)
         self._control = self._connect_broker()
         self._local: Drain | None = None
         if local:
             router = sockets.router(context)
             sockets.bind(router, local)
-            self._local = Drain(loop, router, self._hear_client)
+            self._local = Drain(loop, router, self._hear_client, turn=self._driver)
         self._driver.perform(self.machine.bound(self.exchange, inbox_endpoint, hints_endpoint, loop.time()))
         self._sample()
 
     def _connect_broker(self) -> Drain:
         socket = sockets.dealer(self._context, self.peer)
         sockets.connect(socket, self._brokers[self._broker_turn % len(self._brokers)])
-        return Drain(self._loop, socket, self._hear_broker)
+        return Drain(self._loop, socket, self._hear_broker, turn=self._driver)
 
     async def close(self) -> None:
         """Say Bye, write what is queued, close everything."""
         self._driver.perform(list(self.machine.leave(self._loop.time())))
         self._driver.stop()
-        if self._sampling is not None:
-            self._sampling.cancel()
+        for timer in (self._sampling, self._writing):
+            if timer is not None:
+                timer.cancel()
         await self._fetches.close()
         self._control.socket.setsockopt(zmq.LINGER, 200)
         for drain in (self._control, self._exchange, self._inbox, self._listener, self._local):
@@ -181,7 +186,9 @@ class PeerNode:
     def _hopped(self, event: Any) -> None:
         if isinstance(event, told.ChunksStored):
             self._fetches.written()
+        self._driver.begin()
         self._feed(event)
+        self._driver.end()
 
     def _messages(self, frames: list[bytes], decoder: codec.Decoder[Any]) -> list[Any]:
         """The messages in these frames; what is garbage is counted and dropped."""
@@ -299,7 +306,7 @@ class PeerNode:
             do.Listen: self._listen,
             do.LoadTask: lambda e: store.load(e.task),
             do.OpenStore: lambda e: store.open(e.task, e.content, e.request, e.etag, e.last_modified),
-            do.StoreChunk: lambda e: store.write(e.task, e.generation, e.piece, e.chunk, e.offset, e.digest, e.payload),
+            do.StoreChunk: self._store_chunk,
             do.SealStore: lambda e: store.seal(e.task, e.generation, e.length),
             do.FinishStore: lambda e: store.finish(e.task, e.generation),
             do.ProveContent: lambda e: store.prove(e.task, e.generation, e.algorithm),
@@ -310,8 +317,20 @@ class PeerNode:
             do.DropSource: fetches.drop,
         }
 
+    def _store_chunk(self, effect: do.StoreChunk) -> None:
+        e = effect
+        self._store.write(
+            e.task, e.generation, e.piece, e.chunk, e.offset, e.digest, e.payload, may_wait=e.may_wait
+        )  # fmt: skip
+        if e.may_wait and self._writing is None:
+            self._writing = self._loop.call_later(WRITE_WITHIN_SECONDS, self._write)
+
+    def _write(self) -> None:
+        self._writing = None
+        self._store.flush()
+
     def _publish(self, effect: do.Publish) -> None:
-        self._hints.send_multipart([effect.topic, *envelope.wrap([codec.encode(effect.message)])], zmq.NOBLOCK)
+        self._to_neighbours.setdefault(effect.topic, []).append(codec.encode(effect.message))
 
     def _next_broker(self, _: do.NextBroker) -> None:
         self._to_broker.clear()
@@ -367,6 +386,12 @@ class PeerNode:
             asked, self._to_parents = self._to_parents, {}
             for endpoint, bodies in asked.items():
                 self._parents.send(endpoint, envelope.wrap(bodies))
+        if self._to_neighbours:
+            hinted, self._to_neighbours = self._to_neighbours, {}
+            for topic, bodies in hinted.items():
+                for first in range(0, len(bodies), envelope.MOST_BODIES):
+                    frames = [topic, *envelope.wrap(bodies[first : first + envelope.MOST_BODIES])]
+                    self._hints.send_multipart(frames, zmq.NOBLOCK)
         if self._to_children:
             said, self._to_children = self._to_children, {}
             self._route(self._exchange, said, lambda child: None)

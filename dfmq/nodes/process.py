@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import secrets
 import signal
@@ -26,6 +27,9 @@ from dfmq.nodes.peer import PeerNode
 log = logging.getLogger(__name__)
 
 Ready = Callable[[dict[str, Any]], None]
+
+#: Python's own are 700, 10, 10: for a node that makes some hundred objects a chunk and hardly a cycle
+GARBAGE_THRESHOLDS = (20_000, 20, 20)
 
 
 def run_peer(settings: PeerSettings, ready: Ready) -> int:
@@ -94,6 +98,9 @@ async def _live(home: Path, node: str, inhabit: Callable[[_House], Awaitable[dic
         loop.add_signal_handler(number, house.leave)
     try:
         ready(await inhabit(house))
+        # What is there now stays: going through it again and again for garbage is only work.
+        gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         failure = await house.end
     finally:
         await house.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,28 @@ def test_a_batch_ends_at_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     gate.set()
     thread.end()
     assert done == [2, 2, 1]
+
+
+def test_a_chunk_that_may_wait_is_written_with_what_wakes_the_thread_next() -> None:
+    batches: queue.Queue[list[int]] = queue.Queue()
+
+    def write(batch: list[Chunk]) -> list[Job]:
+        batches.put([c.offset for c in batch])
+        return []
+
+    thread = Writer(write, most_asleep=3)
+    thread.put_chunk(chunk(0, b"ab"), may_wait=True)
+    thread.put_chunk(chunk(2, b"c"))
+    assert batches.get(timeout=10) == [0, 2], "the second may not wait"
+    thread.put_chunk(chunk(3, b"ab"), may_wait=True)
+    thread.put_chunk(chunk(5, b"cd"), may_wait=True)
+    assert batches.get(timeout=10) == [3, 5], "that many bytes may not wait"
+    thread.put_chunk(chunk(7, b"a"), may_wait=True)
+    thread.wake()
+    assert batches.get(timeout=10) == [7]
+    thread.put_chunk(chunk(8, b"a"), may_wait=True)
+    thread.end()
+    assert batches.get(timeout=10) == [8]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -58,8 +58,8 @@ def test_our_own_cut_keeps_its_bounds(length: int) -> None:
         (1, 256 * KIB, 64 * KIB, 1),
         (256 * KIB, 256 * KIB, 64 * KIB, 1),
         (256 * KIB + 1, 256 * KIB, 64 * KIB, 2),
-        (200 * MIB, 2 * MIB, 128 * KIB, 100),
-        (200 * MIB + 1, 4 * MIB, 256 * KIB, 51),
+        (128 * MIB, 2 * MIB, 128 * KIB, 64),
+        (128 * MIB + 1, 4 * MIB, 256 * KIB, 33),
         (100 << 30, 64 * MIB, 1 * MIB, 1600),
     ],
 )

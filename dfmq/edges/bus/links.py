@@ -9,11 +9,13 @@ from typing import Any
 import zmq
 
 from dfmq.edges.bus import sockets
-from dfmq.edges.bus.loop import Drain
+from dfmq.edges.bus.loop import Drain, Turn
 from dfmq.errors import SettingsError
 
 #: parents a child keeps a connection to; the least recently asked is dropped beyond (30 KiB each on either side)
 MOST_PARENTS = 128
+#: payloads up to this long are copied
+COPIED_BYTES = 128 << 10
 
 
 class Pipelines:
@@ -36,7 +38,10 @@ class Pipelines:
             self._by_inbox[inbox] = socket
         try:
             socket.send(header, zmq.SNDMORE | zmq.NOBLOCK)
-            socket.send(payload, zmq.NOBLOCK, copy=False)
+            # A frame that was received is shared; of other buffers libzmq's thread tells a Python thread when it is
+            # done with one, which costs more than copying a small one (64 KiB: 10 µs against two thread switches).
+            is_small = type(payload) is not zmq.Frame and len(payload) <= COPIED_BYTES
+            socket.send(payload, zmq.NOBLOCK, copy=is_small)
         except zmq.Again:
             return False
         return True
@@ -64,11 +69,13 @@ class Parents:
         loop: asyncio.AbstractEventLoop,
         routing_id: bytes,
         hear: Callable[[str, list[bytes]], None],
+        turn: Turn | None = None,
     ) -> None:
         self._context = context
         self._loop = loop
         self._routing_id = routing_id
         self._hear = hear
+        self._turn = turn
         self._by_endpoint: dict[str, Drain] = {}
 
     def send(self, endpoint: str, frames: Sequence[bytes]) -> bool:
@@ -95,7 +102,7 @@ class Parents:
             return None
         while len(self._by_endpoint) >= MOST_PARENTS:
             self._by_endpoint.pop(next(iter(self._by_endpoint))).close()
-        return Drain(self._loop, socket, lambda frames: self._hear(endpoint, frames))
+        return Drain(self._loop, socket, lambda frames: self._hear(endpoint, frames), turn=self._turn)
 
     def close(self) -> None:
         for drain in self._by_endpoint.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 
@@ -17,8 +17,23 @@ import zmq
 MOST_IN_A_ROW = 64
 
 
+class Turn(Protocol):
+    """Who wants to know that a row of messages begins, and that it is over."""
+
+    def begin(self) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class _NoTurn:
+    def begin(self) -> None: ...
+
+    def end(self) -> None: ...
+
+
 class Drain:
-    """One socket's reader: calls `take(frames)` for every message, in order, in the loop's thread."""
+    """One socket's reader: calls `take(frames)` for every message, in order, in the loop's thread; `turn` begins before
+    a row of them and ends after it."""
 
     def __init__(
         self,
@@ -27,8 +42,10 @@ class Drain:
         take: Callable[[list[Any]], None],
         *,
         copy: bool = True,
+        turn: Turn | None = None,
     ) -> None:
         self.socket = socket
+        self._turn = turn if turn is not None else _NoTurn()
         self._loop = loop
         self._take = take
         self._copy = copy
@@ -47,17 +64,26 @@ class Drain:
         if self._again is not None:
             self._again.cancel()
             self._again = None
+        self._turn.begin()
+        try:
+            is_drained = self._take_row()
+        finally:
+            self._turn.end()
+        if not is_drained and not self._closed and self._again is None:
+            self._again = self._loop.call_soon(self._readable)
+
+    def _take_row(self) -> bool:
+        """Whether nothing is left."""
         receive = self.socket.recv_multipart
         for _ in range(MOST_IN_A_ROW):
             if self._closed:
-                return
+                return True
             try:
                 frames = receive(zmq.NOBLOCK, self._copy)
             except zmq.Again:
-                return
+                return True
             self._take(frames)
-        if not self._closed:
-            self._again = self._loop.call_soon(self._readable)
+        return False
 
     def disconnect(self, endpoint: str) -> None:
         """Leave one endpoint of a subscriber, whatever is on its way from there.

@@ -47,7 +47,7 @@ class Store:
         self._most_queued = 2 * settings.write_behind_bytes + _QUEUE_SLACK_BYTES
         self._ears = hear
         self._spans = Spans()
-        self._writer = Writer(lambda batch: self._scribe.write(batch))
+        self._writer = Writer(lambda batch: self._scribe.write(batch), min(2 << 20, settings.write_behind_bytes // 4))
         self._shelves = Shelves(self._folder, settings, hear, self._writer.put, self._spans.forget)
         self._scribe = Scribe(self._shelves, settings.sync_every_bytes)
 
@@ -63,11 +63,20 @@ class Store:
         self._put(task, partial(self._shelves.open, task, opening))
 
     def write(
-        self, task: TaskId, generation: Generation, piece: int, chunk: int, offset: int, digest: bytes, payload: Any
+        self,
+        task: TaskId,
+        generation: Generation,
+        piece: int,
+        chunk: int,
+        offset: int,
+        digest: bytes,
+        payload: Any,
+        *,
+        may_wait: bool = False,
     ) -> None:
         """Write a proven chunk. Answered, batched, by `stored`, or by `failed`; a chunk of what is not open any more is
         thrown away in silence. `payload`: any buffer, or an object with one in `.buffer`; kept, not copied, and not to
-        be changed until it is stored."""
+        be changed until it is stored. `may_wait`: until `flush`, or a few chunks more."""
         shelf = self._shelves.by_task.get(task)
         if shelf is None or shelf.content.generation != generation:
             return
@@ -80,7 +89,11 @@ class Store:
                 f"{self._writer.queued_bytes} octets are queued to be written: nobody kept to credit"
             )
         self._check_alive()
-        self._writer.put_chunk(Chunk(shelf, offset, piece, chunk, digest, view))
+        self._writer.put_chunk(Chunk(shelf, offset, piece, chunk, digest, view), may_wait=may_wait)
+
+    def flush(self) -> None:
+        """Write what may wait; returns at once."""
+        self._writer.wake()
 
     def seal(self, task: TaskId, generation: Generation, length: int) -> None:
         """A growing content has ended at `length` octets. Tells only of failure."""

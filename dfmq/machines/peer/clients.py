@@ -13,8 +13,8 @@ from dfmq.model.ids import TaskId
 from dfmq.model.task import Request, credential
 from dfmq.wire.messages import Done, Get, Progress, Receipt, Sorry
 
-#: "Progress at most every 0.2 s": more than an eye follows costs 80 clients on one machine too much.
-PROGRESS_SECONDS = 0.2
+#: More often than an eye needs costs 80 clients on one machine too much: each message wakes two processes.
+PROGRESS_SECONDS = 0.5
 #: Said at least so often, changed or not, so that a displayed rate falls when nothing comes.
 LEAST_OFTEN_SECONDS = 1.0
 #: How much a new sample of the rate counts.

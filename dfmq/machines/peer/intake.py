@@ -80,6 +80,7 @@ class Intake:
             owner.tally.from_seed += length
         else:
             owner.tally.from_peers += length
+        has_landed = assembly.proven == inflow.everything
         store = StoreChunk(
             owner.task,
             inflow.generation,
@@ -88,8 +89,9 @@ class Intake:
             inflow.offset + chunk * inflow.chunk_length,
             event.digest,
             event.payload,
+            not has_landed,
         )
-        if assembly.proven == inflow.everything:
+        if has_landed:
             owner.tally.gap = inflow.gap
             return [store, *owner.landed(inflow, now)]
         return [store]

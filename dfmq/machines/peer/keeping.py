@@ -97,7 +97,7 @@ class Keeping:
             effects += self._session.tell(have)
         for piece in pieces:
             effects += self._fetching.piece_whole(task, piece, now)
-            effects += self._neighbours.tell(holding, piece)
+            self._neighbours.tell(task, piece, now)
         return effects + self._gets.finish(holding)
 
     # ── the store's answers ───────────────────────────────────────────────────────────────────────────────────

@@ -30,12 +30,12 @@ def progress(clients: Clients, held: int, now: float, from_store: int = 0) -> li
     return effects
 
 
-def test_progress_is_told_at_the_start_and_then_at_most_five_times_a_second() -> None:
+def test_progress_is_told_at_the_start_and_then_at_most_twice_a_second() -> None:
     clients = Clients()
     joined(clients, b"a")
     assert told(progress(clients, 0, 0.0)) == [(b"a", Progress)]
     count = sum(len(progress(clients, tick, tick / 1000)) for tick in range(1, 1001))
-    assert 4 <= count <= 1 / PROGRESS_SECONDS
+    assert count == 1 / PROGRESS_SECONDS
     clients.check()
 
 

@@ -8,7 +8,7 @@ from support.talk import CUT, GENERATION, OTHER_GENERATION, REQUEST, TASK, excha
 
 from dfmq.machines.effects import Listen, Publish
 from dfmq.machines.peer.holding import Holding, Holdings
-from dfmq.machines.peer.neighbours import MOST_HOLDERS, OWN_LEASES_FROM, Neighbours
+from dfmq.machines.peer.neighbours import GATHER_SECONDS, MOST_HOLDERS, OWN_LEASES_FROM, Neighbours
 from dfmq.model.task import Content
 from dfmq.wire import topics
 from dfmq.wire.messages import Hint
@@ -115,10 +115,14 @@ def test_only_what_the_broker_has_vouched_for_is_hinted_at() -> None:
     neighbours, holding = some_neighbours(), a_holding()
     holding.held = 0b11
     holding.proofs[1] = proofs(1)
-    assert neighbours.tell(holding, 0) == []
-    (hint,) = neighbours.tell(holding, 1)
-    assert isinstance(hint, Publish)
-    assert hint.topic == topics.of_task(TASK)
     holdings = Holdings()
     holdings[TASK] = holding
+    neighbours.tell(TASK, 0, 5.0)
+    neighbours.tell(TASK, 1, 5.1)
+    assert neighbours.next_deadline() == 5.0 + GATHER_SECONDS
+    assert neighbours.deadline(holdings, 5.9) == []
+    (hint,) = neighbours.deadline(holdings, 5.0 + GATHER_SECONDS)
+    assert isinstance(hint, Publish)
+    assert hint.topic == topics.of_task(TASK)
+    assert neighbours.next_deadline() is None
     assert neighbours.remind(holdings, 0.0) == [hint]
