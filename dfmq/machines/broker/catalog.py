@@ -236,7 +236,7 @@ class Catalog:
 
     def enter(self, task_id: TaskId, index: int, url: str, now: float) -> Task | None:
         """The task, made if it is new, and the peer tied to it. None when no more can be remembered."""
-        tied = self._of_peer.setdefault(index, {})
+        tied = self._of_peer.get(index, {})
         if task_id not in tied and len(tied) >= MOST_TASKS_OF_PEER:
             return None
         task = self.tasks.get(task_id)
@@ -247,6 +247,7 @@ class Catalog:
             self._idle[task_id] = now
         task.url = task.url or url
         tied[task_id] = None
+        self._of_peer[index] = tied
         return task
 
     def of_peer(self, index: int) -> list[Task]:

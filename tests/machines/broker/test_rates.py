@@ -83,6 +83,21 @@ def test_an_uplink_that_stays_weak_under_load_is_believed() -> None:
     assert rates.slower_than(1) == 0
 
 
+def test_an_uplink_that_has_just_begun_to_pass_on_is_not_weak_yet() -> None:
+    rates = rates_of(10 * MB, 10 * MB)
+    for _ in range(WEAK_REPORTS - 1):
+        rates.report(2, 10 * MB, 1 * MB, 3, is_loaded=True)
+    assert rates.slower_than(1) == 0
+
+
+def test_an_uplink_once_taken_for_weak_is_tried_again_when_it_is_left_alone() -> None:
+    rates = rates_of(10 * MB, 10 * MB)
+    for _ in range(5 * WEAK_REPORTS):
+        rates.report(2, 10 * MB, 1 * MB, 3, is_loaded=True)
+    rates.report(2, 10 * MB, 1 * MB, 3, is_loaded=False)
+    assert rates.slower_than(1) == 0
+
+
 def test_who_has_only_had_slow_parents_is_still_given_quick_ones() -> None:
     rates = rates_of(*[10 * MB] * 8, 1 * MB, 1 * MB)
     assert rates.slower_than(9) == 0

@@ -12,7 +12,7 @@ from dfmq.machines import effects as do
 from dfmq.machines import events as told
 from dfmq.model import bitfield
 from dfmq.model.host import HostSample
-from dfmq.model.ids import LeaseId
+from dfmq.model.ids import LeaseId, PermitId
 from dfmq.model.pieces import MIB, PieceMap
 from dfmq.wire import messages as said
 
@@ -182,6 +182,17 @@ def test_a_tasks_limit_lets_credit_out_at_its_rate() -> None:
             given += credit(peer.stored(0, [chunk]))
             chunk += 1
     assert 7 * MIB <= given <= 10 * MIB
+
+
+def test_the_hosts_limit_counts_what_it_reads_from_sources() -> None:
+    peer = PeerTalk(down_limit=MIB)
+    peer.wants()
+    opened(peer, LARGE)
+    peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
+    assert credit(granted_large(peer, 1, 0)) == MIB
+    peer.told(told.SourceChunk(PermitId(7), 0, 0, 4 * MIB, b"", b""))
+    assert credit(peer.passes(4.5)) == 0
+    assert credit(peer.passes(1.0)) == MIB
 
 
 # ── chunks ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ from support.talk import CHUNKS, CUT, GENERATION, OTHER_GENERATION, REQUEST, TAS
 
 from dfmq.machines import effects as do
 from dfmq.machines import events as told
-from dfmq.model.ids import PermitId, TaskId
+from dfmq.model.ids import Generation, PermitId, TaskId
 from dfmq.model.task import Request, task_id
 from dfmq.wire import messages as said
 
@@ -449,7 +449,8 @@ def test_content_that_is_out_of_date_is_dropped_when_the_broker_says_so() -> Non
 
 
 @pytest.mark.parametrize("left", [0, 0b0011])
-def test_a_peer_with_a_permit_gets_its_pieces_through_it(left: int) -> None:
+@pytest.mark.parametrize("is_proven", [False, True])
+def test_a_peer_with_a_permit_gets_its_pieces_through_it(left: int, is_proven: bool) -> None:
     peer = PeerTalk()
     peer.wants()
     ask = all_of(do.AskSource, peer.hears(said.Permit(permit=1, task=TASK, request=REQUEST)))
@@ -460,7 +461,8 @@ def test_a_peer_with_a_permit_gets_its_pieces_through_it(left: int) -> None:
     (sourced,) = of_kind(said.Sourced, to_broker(effects))
     (store,) = all_of(do.OpenStore, effects)
     opened(peer, sourced.generation)
-    effects = peer.told(told.StoreOpened(TASK, store.content.generation, 0, {0: left} if left else {}, {}))
+    partial, known = {0: left} if left else {}, {0: proofs(0)} if is_proven else {}
+    effects = peer.told(told.StoreOpened(TASK, store.content.generation, 0, partial, known))
     assert all_of(do.ReadSource, effects)
     effects = []
     for piece in range(2):
@@ -478,7 +480,31 @@ def test_a_peer_with_a_permit_gets_its_pieces_through_it(left: int) -> None:
     assert not of_kind(said.Have, to_broker(effects)), "Proven says it"
     (answer,) = of_kind(said.Done, to_client(effects))
     assert answer.receipt.from_source + answer.receipt.from_store == LENGTH
-    assert answer.receipt.from_source >= LENGTH - left.bit_count() * CUT.chunk_length
+    here = left.bit_count() * CUT.chunk_length
+    assert answer.receipt.from_source == (LENGTH - here if is_proven else LENGTH)
+
+
+def test_a_read_goes_as_fast_as_those_who_get_the_task_here_want() -> None:
+    peer = PeerTalk()
+    peer.hears(said.Welcome(epoch=7))
+    peer.told(told.ClientSaid(b"one", said.Get(get=1, request=REQUEST, limit=1000)))
+    peer.told(told.StoreLoaded(TASK, None))
+    peer.hears(said.Permit(permit=1, task=TASK, request=REQUEST))
+    (ask,) = all_of(do.AskSource, peer.told(told.StoreLoaded(TASK, None)))
+    effects = peer.told(told.SourceAnswered(ask.permit, "full", 0, LENGTH, '"v"', "", None, True))
+    (sourced,) = of_kind(said.Sourced, to_broker(effects))
+    opened(peer, sourced.generation)
+    (read,) = all_of(do.ReadSource, peer.told(told.StoreOpened(TASK, Generation(sourced.generation), 0, {}, {})))
+    assert read.rate == 1000
+
+    def paced(effects: list[Any]) -> list[int]:
+        return [pace.rate for pace in all_of(do.PaceSource, effects) if pace.permit == ask.permit]
+
+    assert paced(peer.told(told.ClientSaid(b"two", said.Get(get=1, request=REQUEST, limit=5000)))) == [5000]
+    assert paced(peer.told(told.ClientSaid(b"three", said.Get(get=1, request=REQUEST, limit=2000)))) == []
+    assert paced(get(peer, b"four")) == [0], "one wants it as fast as it comes"
+    assert paced(release(peer, b"four")) == [5000]
+    assert paced(peer.told(told.ClientLost(b"two"))) == [2000]
 
 
 def test_a_peer_that_leaves_says_so_to_its_clients_its_parents_and_its_broker() -> None:
