@@ -195,7 +195,7 @@ class AskSource(Effect, frozen=True, gc=False):
 class ReadSource(Effect, frozen=True, gc=False):
     """Read the body that waits: throw away its first `skip` bytes, then cut the rest, which begins at `offset` of the
     content (a chunk's first byte), into chunks. Answered by SourceChunk…, then SourceEnded or SourceBroke.
-    At most `window` bytes of it may be unwritten at a time."""
+    At most `window` bytes of it may be unwritten at a time, and at most `rate` bytes per second are read, 0 any."""
 
     permit: PermitId
     task: TaskId
@@ -204,6 +204,14 @@ class ReadSource(Effect, frozen=True, gc=False):
     offset: int
     skip: int
     window: int
+    rate: int = 0
+
+
+class PaceSource(Effect, frozen=True, gc=False):
+    """From now on read at most so many bytes per second of the body that is being read, 0 any."""
+
+    permit: PermitId
+    rate: int
 
 
 class DropSource(Effect, frozen=True, gc=False):
@@ -234,6 +242,7 @@ PeerEffect = (
     | DropTask
     | AskSource
     | ReadSource
+    | PaceSource
     | DropSource
 )
 

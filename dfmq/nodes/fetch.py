@@ -1,17 +1,23 @@
-"""Reads sources for a peer: asks, cuts the body into chunks, digests each, and tells the machine. Decides nothing."""
+"""Reads sources for a peer: asks, cuts the body into chunks, digests each, and tells the machine, no faster than it
+may. Decides nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from dfmq.edges.source.base import SourceReply, Sources
 from dfmq.errors import DfmqError, SourceError
-from dfmq.machines.effects import AskSource, DropSource, ReadSource
+from dfmq.machines.effects import AskSource, DropSource, PaceSource, ReadSource
 from dfmq.machines.events import SourceAnswered, SourceBroke, SourceChunk, SourceEnded
+from dfmq.machines.peer.limits import TokenBucket
 from dfmq.model.ids import PermitId
-from dfmq.model.pieces import PieceMap
+from dfmq.model.pieces import LEAST_CHUNK, PieceMap
+
+#: Where there is a limit, so much of a block is taken at a time; bytes.
+PACED_BYTES = LEAST_CHUNK
 
 
 class _Cutter:
@@ -50,8 +56,19 @@ class _Cutter:
         return self.offset
 
 
+class _Pace:
+    """How fast one body may be read."""
+
+    def __init__(self, rate: int) -> None:
+        self.bucket = TokenBucket(rate)
+        self.changed = asyncio.Event()
+
+
 class Fetches:
-    """One asyncio task a permit that is asking or reading."""
+    """One asyncio task a permit that is asking or reading.
+
+    A limit holds back the reading; the source is held back by that, when the network's buffers are full.
+    """
 
     def __init__(
         self,
@@ -59,7 +76,9 @@ class Fetches:
         digest: Callable[[Any], bytes],
         queued_bytes: Callable[[], int],
         feed: Callable[[Any], None],
+        down_limit: int = 0,
     ) -> None:
+        """`down_limit`: bytes per second of all reads together, 0 any."""
         self._sources = sources
         self._digest = digest
         self._queued_bytes = queued_bytes
@@ -67,6 +86,9 @@ class Fetches:
         self._replies: dict[PermitId, SourceReply] = {}
         self._tasks: dict[PermitId, asyncio.Task[None]] = {}
         self._room = asyncio.Event()
+        self._limit = TokenBucket(down_limit)
+        self._turn = asyncio.Lock()
+        self._paces: dict[PermitId, _Pace] = {}
 
     def written(self) -> None:
         """The store has written something: there may be room."""
@@ -78,9 +100,17 @@ class Fetches:
     def read(self, effect: ReadSource) -> None:
         reply = self._replies.get(effect.permit)
         if reply is not None:
-            self._start(effect.permit, self._read(effect, reply))
+            pace = self._paces[effect.permit] = _Pace(effect.rate)
+            self._start(effect.permit, self._read(effect, reply, pace))
+
+    def pace(self, effect: PaceSource) -> None:
+        pace = self._paces.get(effect.permit)
+        if pace is not None:
+            pace.bucket.set_rate(effect.rate, asyncio.get_running_loop().time())
+            pace.changed.set()
 
     def drop(self, effect: DropSource) -> None:
+        self._paces.pop(effect.permit, None)
         task = self._tasks.pop(effect.permit, None)
         if task is not None:
             task.cancel()
@@ -119,7 +149,7 @@ class Fetches:
             )
         )
 
-    async def _read(self, effect: ReadSource, reply: SourceReply) -> None:
+    async def _read(self, effect: ReadSource, reply: SourceReply, pace: _Pace) -> None:
         permit, skip = effect.permit, effect.skip
         cutter = _Cutter(effect.cut, effect.offset)
 
@@ -128,25 +158,45 @@ class Fetches:
 
         try:
             async for block in reply.body():
-                view = memoryview(block)
-                if skip:
+                for view in self._parts(block, pace):
+                    await self._leave(len(view), pace)
                     passed = min(skip, len(view))
                     skip -= passed
-                    view = view[passed:]
-                cutter.feed(view, emit)
-                while self._queued_bytes() > effect.window:
-                    self._room.clear()
-                    await self._room.wait()
+                    cutter.feed(view[passed:], emit)
+                    while self._queued_bytes() > effect.window:
+                        self._room.clear()
+                        await self._room.wait()
             length = cutter.rest(emit)
         except DfmqError as error:
             await reply.close()
             self._replies.pop(permit, None)
             self._broke(permit, error)
             return
+        finally:
+            self._paces.pop(permit, None)
         await reply.close()
         self._replies.pop(permit, None)
         self._tasks.pop(permit, None)
         self._feed(SourceEnded(permit, length))
+
+    def _parts(self, block: bytes, pace: _Pace) -> list[memoryview]:
+        """The block as it is taken: at once, or where there is a limit in parts, so that none is late by a block."""
+        view = memoryview(block)
+        step = PACED_BYTES if self._limit.rate or pace.bucket.rate else len(view)
+        return [view[first : first + step] for first in range(0, len(view), step)] if view else []
+
+    async def _leave(self, size: int, pace: _Pace) -> None:
+        """Wait until the limits let so many bytes through: the read's own, then the host's, where all come in turn."""
+        clock = asyncio.get_running_loop().time
+        while (seconds := pace.bucket.ready_in(size, clock())) > 0.0:
+            pace.changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(pace.changed.wait(), seconds)
+        pace.bucket.take(size, clock())
+        if self._limit.rate:
+            async with self._turn:
+                await asyncio.sleep(self._limit.ready_in(size, clock()))
+                self._limit.take(size, clock())
 
     def _broke(self, permit: PermitId, error: DfmqError) -> None:
         self._tasks.pop(permit, None)

@@ -97,7 +97,13 @@ class PeerNode:
         self.peer = PeerId(secrets.token_bytes(PEER_ID_BYTES))
         self._digest = hashing.chunk_digest
         self._store = Store(Path(settings.home), settings.store, _Ears(self._hop))
-        self._fetches = Fetches(Sources(settings.source), self._digest, lambda: self._store.queued_bytes, self._feed)
+        self._fetches = Fetches(
+            Sources(settings.source),
+            self._digest,
+            lambda: self._store.queued_bytes,
+            self._feed,
+            settings.down_limit,
+        )
         self.machine = PeerMachine(
             settings,
             self.peer,
@@ -314,6 +320,7 @@ class PeerNode:
             do.DropTask: lambda e: store.drop(e.task),
             do.AskSource: fetches.ask,
             do.ReadSource: fetches.read,
+            do.PaceSource: fetches.pace,
             do.DropSource: fetches.drop,
         }
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def test_without_a_broker_it_says_so_and_the_second_get_is_local(
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes() == content
     assert source.bytes_sent("/x") == len(content)
     assert len(peers_of(tmp_path / "home")) == 1
+
+
+def test_a_limit_holds_back_what_this_host_reads_itself(house: House, source: FaultySource, tmp_path: Path) -> None:
+    content = os.urandom(3_000_000)
+    url = source.put("/x", content)
+    before = time.monotonic()
+    got = house.get(tmp_path / "home", url, "-o", tmp_path / "x", "--limit", "1MB/s")
+    assert time.monotonic() - before >= 2.0
+    assert got.receipt["from_source"] == len(content)
+    assert (tmp_path / "x").read_bytes() == content
 
 
 def test_ten_at_once_start_one_peer(house: House, source: FaultySource, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dfmq.machines.effects import (
     FinishStore,
     LoadTask,
     OpenStore,
+    PaceSource,
     PeerEffect,
     ProveContent,
     ReadSource,
@@ -57,8 +58,10 @@ class Fetching:
         algorithm: str,
         rng: random.Random,
         cut: Callable[[int | None], PieceMap] = pieces.cut,
+        limit_of: Callable[[TaskId], int] = lambda task: 0,
     ) -> None:
-        """`algorithm`: of the chunk digests the node computes. `cut`: how a content of that length is cut."""
+        """`algorithm`: of the chunk digests the node computes. `cut`: how a content of that length is cut. `limit_of`:
+        bytes per second that those who get the task here want at most, 0 any."""
         self._holdings = holdings
         self._window_bytes = settings.window_bytes
         #: the one that reads, or is going to
@@ -66,6 +69,7 @@ class Fetching:
         self._by_permit: dict[PermitId, Reading] = {}
         self._questions = Questions(settings, rng)
         self._cut = cut
+        self._limit_of = limit_of
         self._generations = Generations(settings, algorithm, rng, cut)
         self._announcements = Announcements()
 
@@ -266,7 +270,18 @@ class Fetching:
             return self._questions.drop(reading) + self._ask(reading)
         reading.state = "reading"
         generation, cut, window = holding.content.generation, holding.cut, self._window_bytes
-        return [ReadSource(reading.ask, reading.task, generation, cut, offset, skip, window)]
+        reading.rate = self._limit_of(reading.task)
+        return [ReadSource(reading.ask, reading.task, generation, cut, offset, skip, window, reading.rate)]
+
+    def pace(self) -> list[PeerEffect]:
+        """Whoever gets a task, and how fast, may have changed: reads go on at the rate that is wanted now."""
+        effects: list[PeerEffect] = []
+        for task, reading in self._main.items():
+            rate = self._limit_of(task)
+            if reading.state == "reading" and reading.ask is not None and reading.rate != rate:
+                reading.rate = rate
+                effects.append(PaceSource(reading.ask, rate))
+        return effects
 
     def chunk(self, event: SourceChunk, now: float) -> list[PeerEffect]:
         """A chunk of a body came."""

@@ -193,23 +193,26 @@ class Keeping:
 
     def source_chunk(self, event: told.SourceChunk, now: float) -> Effects:
         """A chunk of a source's body."""
+        self._intake.purse.spent(event.length, now)
         if any((holding := self._holdings.get(task)) and holding.leftover for task in self._gets.downloads):
             # Reading may write what is left over from an earlier life again: the long way, which counts that right.
             effects = self.fetched(self._fetching.chunk, event, now)
         else:
             effects = self._fetching.chunk(event, now)
-            self._count_source(effects)
+            self._count_source(effects, now)
         if self._upload.active:
             for effect in [effect for effect in effects if type(effect) is StoreChunk]:
                 effects += self._upload.chunk_proven(effect.task, effect.piece, effect.chunk, now)
         return effects
 
-    def _count_source(self, effects: Effects) -> None:
-        """Chunks the source gave, into the receipts."""
+    def _count_source(self, effects: Effects, now: float) -> None:
+        """Chunks the source gave, into the receipts, and against the limits of those who get them."""
         for effect in effects:
             if type(effect) is StoreChunk and (download := self._gets.downloads.get(effect.task)) is not None:
                 length = self._holdings[effect.task].cut.chunk_span(effect.piece, effect.chunk)[1]
                 download.tally.from_source += length
+                if download.bucket is not None:
+                    download.bucket.take(length, now)
 
     def fetched(self, call: Callable[[Any, float], Effects], event: Any, now: float) -> Effects:
         """Let fetching do something rare; then see what of it concerns downloads and children."""
@@ -217,7 +220,7 @@ class Keeping:
         before = {task: holdings[task].proven_bytes() for task in downloads if task in holdings}
         growing = [holding for holding in holdings.values() if holding.cut.length is None]
         effects = call(event, now)
-        self._count_source(effects)
+        self._count_source(effects, now)
         effects = self._gets.guard(effects) + self.changed(now)
         for holding in growing:
             if holding.cut.length is not None:

@@ -94,7 +94,8 @@ class PeerMachine:
         self._neighbours = Neighbours(peer, rng)
         self._upload = Upload(self._holdings, settings.up_limit)
         self._gets = Gets(settings, self._holdings, self._session, self._intake, self._neighbours)
-        self._fetching = Fetching(self._holdings, settings.source, algorithm, rng, cut)
+        limit_of = self._gets.clients.limit_of
+        self._fetching = Fetching(self._holdings, settings.source, algorithm, rng, cut, limit_of)
         self._gauge = PressureGauge()
         keeping = self._keeping = Keeping(
             self._holdings, self._session, self._gets, self._intake, self._upload, self._fetching, self._neighbours
@@ -114,7 +115,7 @@ class PeerMachine:
             told.NeighbourHinted: self._hinted,
             told.NoticeHeard: self._noticed,
             told.ClientSaid: self._client_said,
-            told.ClientLost: lambda event, now: self._gets.lost(event.client, now),
+            told.ClientLost: lambda event, now: self._gets.lost(event.client, now) + self._fetching.pace(),
             told.StoreLoaded: keeping.loaded,
             told.StoreOpened: keeping.opened,
             told.StoreFailed: keeping.failed,
@@ -197,7 +198,7 @@ class PeerMachine:
         effects += session.deadline(now, is_active=bool(self._downloads), down_rate=down_rate, up_rate=up_rate)
         if state == "welcomed" and session.state != "welcomed":
             effects += self._lost_broker(now)
-        return effects + self._gets.deadline(now)
+        return effects + self._gets.deadline(now) + self._fetching.pace()
 
     # ── chunks ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -337,9 +338,9 @@ class PeerMachine:
         self._used_at = now
         client, message = event.client, event.message
         if isinstance(message, Get):
-            return self._gets.get(client, message, now)
+            return self._gets.get(client, message, now) + self._fetching.pace()
         if isinstance(message, Release):
-            return self._gets.release(client, message.get, now)
+            return self._gets.release(client, message.get, now) + self._fetching.pace()
         return []
 
     # ── the host ──────────────────────────────────────────────────────────────────────────────────────────────

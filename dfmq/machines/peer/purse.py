@@ -40,6 +40,11 @@ class Purse:
         self._queue[inflow.lease.lease] = inflow
         return self.serve(now)
 
+    def spent(self, amount: int, now: float) -> None:
+        """Bytes came in by another way than a lease: the host's limit is theirs too."""
+        if self._bucket is not None:
+            self._bucket.take(amount, now)
+
     def returned(self, amount: int) -> None:
         """Bytes came back: stored, or thrown away."""
         self.out -= amount

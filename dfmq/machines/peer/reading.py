@@ -65,6 +65,8 @@ class Reading:
         #: tries in a row that brought nothing
         self.fruitless = 0
         self.brought = False
+        #: bytes per second it may read, 0 any
+        self.rate = 0
         #: bytes that came of bodies and stand in no record yet
         self.untold_bytes = 0
         #: pieces of which a chunk came through this read, bit set

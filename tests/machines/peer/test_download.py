@@ -191,7 +191,8 @@ def test_the_hosts_limit_counts_what_it_reads_from_sources() -> None:
     peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
     assert credit(granted_large(peer, 1, 0)) == MIB
     peer.told(told.SourceChunk(PermitId(7), 0, 0, 4 * MIB, b"", b""))
-    assert credit(peer.passes(4.5)) == 0
+    large_chunk(peer, 1, 0, 0)
+    assert credit(peer.stored(0, [0]) + peer.passes(4.5)) == 0
     assert credit(peer.passes(1.0)) == MIB
 
 
