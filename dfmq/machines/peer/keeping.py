@@ -218,13 +218,12 @@ class Keeping:
         """Let fetching do something rare; then see what of it concerns downloads and children."""
         holdings, downloads = self._holdings, self._gets.downloads
         before = {task: holdings[task].proven_bytes() for task in downloads if task in holdings}
-        growing = [holding for holding in holdings.values() if holding.cut.length is None]
         effects = call(event, now)
+        sealed = [effect.task for effect in effects if isinstance(effect, SealStore)]
         self._count_source(effects, now)
         effects = self._gets.guard(effects) + self.changed(now)
-        for holding in growing:
-            if holding.cut.length is not None:
-                effects += self._upload.task_changed(holding.task, now)
+        for task in sealed:
+            effects += self._upload.task_changed(task, now)
         for download in list(downloads.values()):
             present = holdings.get(download.task)
             if present is None:
