@@ -22,7 +22,8 @@ def main() -> int:
     started = time.process_time()
     world = World(wanted)
     world.traced = frozenset(traced)
-    gc.freeze()
+    # Nothing is garbage before the world ends.
+    gc.disable()
     try:
         world.run()
     except WorldFailed as failure:

@@ -83,6 +83,8 @@ class Network:
         #: (zone, zone) → bytes per second, of the pipe both ways together
         self.pipes: dict[tuple[str, str], float] = {}
         self._pipe_free: dict[tuple[str, str], float] = {}
+        #: what has gone through any pipe, bytes of bulk messages
+        self.piped_bytes = 0
         #: (from, to) → when the last control message arrived: a connection keeps its order
         self._last: dict[tuple[Card, Card], float] = {}
 
@@ -197,6 +199,7 @@ class Network:
             pipe = (min(zones), max(zones))
             rate = self.pipes.get(pipe)
             if rate is not None:
+                self.piped_bytes += message.size
                 first = max(first, self._pipe_free.get(pipe, 0.0))
                 self._pipe_free[pipe] = first + message.size / rate
                 last = max(last, first + message.size / rate)

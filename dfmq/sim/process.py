@@ -66,16 +66,21 @@ class Process:
         self.perform(effects)
 
     def perform(self, effects: Sequence[Any]) -> None:
-        """Perform the effects of one turn in order, then arm the timer."""
+        """Perform the effects of one event in order. The turn ends when nothing more happens at this instant."""
         hands = self.hands
         for effect in effects:
             hands[type(effect)](effect)
-        self.end_turn()
-        self._arm()
         world = self.world
+        world.agenda.unsettled(self)
         world.machine_turns += 1
         if world.check_every and world.machine_turns % world.check_every == 0:
             self.check()
+
+    def settle(self) -> None:
+        """The instant is over: send what it gathered, arm the timer."""
+        if self.is_alive:
+            self.end_turn()
+            self._arm()
 
     def end_turn(self) -> None:
         """Send what the turn gathered."""

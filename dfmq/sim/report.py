@@ -35,6 +35,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     #: bytes over one file's size, of all files together
     source_share: float
     seed_share: float
+    #: through the pipes between zones
+    zone_share: float
     source_requests: int
     #: receipts, bytes over all that was delivered
     from_source: float
@@ -59,6 +61,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             f"virtual time              {self.virtual_seconds:.3f} s",
             f"source bytes / size       {self.source_share:.4f}   ({self.source_requests} requests)",
             f"seed bytes / size         {self.seed_share:.2f}",
+            *([f"between zones / size      {self.zone_share:.2f}"] if self.zone_share else []),
             f"receipts                  source {self.from_source:.4f}  seed {self.from_seed:.4f}",
             f"                          peers {self.from_peers:.4f}  store {self.from_store:.4f}",
             f"broker                    heard {self.broker_heard}  said {self.broker_said}  grants {self.grants}",
@@ -95,6 +98,7 @@ def of(world: World) -> Report:
         virtual_seconds=world.agenda.now,
         source_share=sum(file.served_bytes for file in files) / every_file,
         seed_share=world.seed_bytes / every_file,
+        zone_share=world.network.piped_bytes / every_file,
         source_requests=sum(file.requests for file in files),
         from_source=paths["source"] / delivered,
         from_seed=paths["seed"] / delivered,
