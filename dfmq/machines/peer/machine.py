@@ -9,14 +9,9 @@ from typing import Any
 from dfmq import __version__
 from dfmq.errors import InvariantViolated
 from dfmq.machines import events as told
-from dfmq.machines.effects import (
-    DropTask,
-    PeerEffect,
-    Record,
-    StoreChunk,
-    TellBroker,
-)
+from dfmq.machines.effects import DropTask, PeerEffect, Record, StoreChunk, TellBroker
 from dfmq.machines.events import PeerEvent
+from dfmq.machines.peer import views
 from dfmq.machines.peer.fetching import Fetching
 from dfmq.machines.peer.gets import Gets
 from dfmq.machines.peer.holding import Holdings
@@ -372,27 +367,13 @@ class PeerMachine:
 
     def status(self, now: float) -> dict[str, Any]:
         """What is going on, in plain values, for people and tests."""
-        tallies = [download.tally for download in self._downloads.values()]
         return {
             "session": self._session.state,
             "pressure": self._gauge.level,
             "tasks": len(self._holdings),
             "gets": len(self._gets.clients),
-            "downloads": {
-                task.hex(): {
-                    "phase": download.phase,
-                    "wanted": download.wants.owed,
-                    "parents": download.parents,
-                    "bytes": download.tally.total,
-                }
-                for task, download in self._downloads.items()
-            },
-            "bytes": {
-                "from_source": sum(tally.from_source for tally in tallies),
-                "from_seed": sum(tally.from_seed for tally in tallies),
-                "from_peers": sum(tally.from_peers for tally in tallies),
-                "from_store": sum(tally.from_store for tally in tallies),
-            },
+            "downloads": views.downloads(self._downloads),
+            "bytes": views.received(self._downloads),
             "inflows": len(self._intake.inflows),
             "streams": self._upload.active,
             "credit_out": self._purse.out,
