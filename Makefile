@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MEASURE := $(BIN)/python -m bench
+RESULT := --figure build/bench --json build/bench
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -26,9 +28,15 @@ check: $(STAMP)  ## style, types, import floors and the quick tests, in under a 
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -x tests/model tests/wire tests/machines tests/docs
 
-bench: $(STAMP)  ## list the measurements and how to run them
-	@for file in $$(grep -l __main__ bench/*.py); do \
-	    echo "$(BIN)/python -m bench.$$(basename $$file .py)"; sed -n '1s|^"""\([^"]*\).*|    \1|p' $$file; done
+# Small enough to be over in a quarter of an hour; docs/benchmarks.md has the commands of the figures it shows.
+bench: $(STAMP)  ## every measurement at a modest size, one after the other; results in build/bench
+	$(MEASURE).micro --repeats 3 $(RESULT)/micro.json
+	$(MEASURE).small --peers 10 --gets 20 --rounds 2 --files 500 $(RESULT)/small.json
+	$(MEASURE).broker --peers 100 1000 --seconds 5 $(RESULT)/broker.json
+	$(MEASURE).swarm --size 50MiB --peers 200 peers-200 slow-10 slow-30 crash-5 join zones $(RESULT)/swarm.json
+	$(MEASURE).loopback --pair --size-mib 256 --rounds 1 $(RESULT)/pair.json
+	$(MEASURE).loopback --receivers 1 4 8 --size-mib 64 --rounds 1 $(RESULT)/loopback.json
+	$(MEASURE).shaped --receivers 1 10 --rounds 1 $(RESULT)/shaped.json
 
 docs: $(STAMP)  ## hold the documents against the code: clauses, tables, names, links, commands
 	$(BIN)/python -m pytest -q tests/docs

@@ -157,6 +157,8 @@ class Shop:
 
     def damaged(self, *_: Any) -> None: ...
 
+    def recalled(self, *_: Any) -> None: ...
+
 
 def store_steps() -> Iterator[Step]:
     """Chunks from the owner's thread to the file and the journal, and told; a new content each time."""
