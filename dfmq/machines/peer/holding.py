@@ -210,7 +210,11 @@ class Holding:
 
 
 class Holdings(dict[TaskId, Holding]):
-    """Every task of which something is here, or is about to be. Remembers where one content took another's place."""
+    """Every task of which something is here, or is about to be. Remembers where one content took another's place.
+
+    Law: a holding stands under its own task's name; a task whose holding came, went or was replaced is `changed` until
+    that is taken note of.
+    """
 
     def __init__(self) -> None:
         super().__init__()
