@@ -116,6 +116,19 @@ def test_only_the_reader_and_seeds_have_a_word_on_the_content() -> None:
     assert lease.proofs == proofs(0), "what was proven first stands"
 
 
+def test_whom_nobody_may_read_the_source_for_is_refused_at_once() -> None:
+    """No seed is here, and the only peer is in quarantine: others shall not believe what it reads."""
+    broker = with_content("bad", "two")
+    broker.hears("bad", said.Have(task=TASK, generation=GENERATION, pieces=[0, 1]))
+    broker.hears("seed", said.Bye())
+    (lease,) = leases(broker.hears("two", said.Want(task=TASK, count=1)))
+    broker.hears("two", said.Failed(task=TASK, lease=lease.lease, piece=lease.piece, code="corrupt"))
+    broker.hears("two", said.Bye())
+    (refused,) = of(said.Refused, broker.opens("bad", request=BY_DIGEST))
+    assert refused.code == "transfer"
+    assert broker.machine.counts()["permits"] == 0
+
+
 # ── credentials ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -152,6 +165,21 @@ def test_a_wrong_token_of_the_first_does_not_refuse_the_others() -> None:
     (second,) = of(said.Permit, out, "seed")
     assert second.request == MINE
     assert not of(said.Refused, out, "two")
+
+
+def test_credentials_that_go_bad_while_a_content_is_read_stop_only_those_who_have_them() -> None:
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    for name in ("one", "two"):
+        broker.hello(name)
+    (permit,) = of(said.Permit, broker.opens("one", 0, request=MINE))
+    broker.sourced("seed", permit)
+    (check,) = of(said.Permit, broker.opens("two", 0, request=THEIRS))
+    broker.sourced("seed", check)
+    out = failed(broker, "seed", permit, "not_authorised")
+    assert [name for name, what in out if isinstance(what, said.Refused)] == ["one"]
+    (again,) = of(said.Permit, out)
+    assert (again.request, again.check_only) == (THEIRS, False)
 
 
 def test_content_that_anybody_may_have_is_not_checked_for_each_token() -> None:
@@ -407,6 +435,20 @@ def test_a_growing_content_does_not_end_where_no_set_reaches() -> None:
     (permit,) = of(said.Permit, broker.opens("one"))
     broker.sourced("seed", permit, length=None, piece_length=1, chunk_length=1)
     assert of(said.Refused, broker.sourced("seed", permit, length=2**40, piece_length=1 << 30, chunk_length=1 << 24))
+
+
+def test_leases_on_pieces_beyond_the_end_are_void_once_that_is_known() -> None:
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    broker.hello("one")
+    (permit,) = of(said.Permit, broker.opens("one", 0))
+    broker.sourced("seed", permit, length=None, piece_length=256 * KIB, chunk_length=64 * KIB)
+    for piece in (0, 1):
+        broker.proven("seed", piece)
+    granted = {lease.piece: lease.lease for lease in leases(broker.hears("one", said.Want(task=TASK, count=2)))}
+    out = broker.hears("seed", said.Sealed(task=TASK, generation=GENERATION, length=256 * KIB))
+    (revoke,) = of(said.Revoke, out, "one")
+    assert revoke.leases == [granted[1]]
 
 
 def test_neighbours_are_some_others_that_hint() -> None:

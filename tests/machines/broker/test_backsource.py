@@ -117,6 +117,10 @@ def test_what_is_remembered_is_bounded() -> None:
         terms.accept(b"%d" % number)
     assert len(terms.accepted) == MOST_ACCEPTED
     assert not terms.admits(b"0")
+    terms.accept(b"10")
+    terms.accept(b"new")
+    assert terms.admits(b"10"), "it was used again"
+    assert not terms.admits(b"11")
     book = BackSource(5.0)
     for number in range(MOST_REFUSALS + 10):
         permit = give(book, task=TaskId(b"%016d" % number))

@@ -81,6 +81,17 @@ def test_a_child_takes_a_piece_once_and_never_from_itself() -> None:
             leases.grant(TASK, 5, child, parent, SLOT, 10.0, 30.0, 2.5)
 
 
+def test_a_peer_serves_a_piece_of_one_task_and_not_of_another() -> None:
+    leases = some_leases(3)
+    other = TaskId(b"O" * 16)
+    lease = leases.grant(TASK, 5, 1, 0, SLOT, 10.0, 30.0, 2.5)
+    leases.grant(other, 5, 2, 0, SLOT, 10.0, 30.0, 2.5)
+    leases.grant(TASK, 6, 2, 0, SLOT, 10.0, 30.0, 2.5)
+    assert leases.served_on(TASK, 5, 0) == [lease]
+    assert leases.served_on(TASK, 5, 1) == []
+    assert (leases.serving(0), leases.receiving(2), leases.of_task(other)[0].child) == (3, 2, 2)
+
+
 def test_ancestors_end_at_whoever_takes_the_piece_from_nobody() -> None:
     leases = some_leases(4)
     for child, parent in ((1, 0), (2, 1), (3, 2)):
@@ -150,7 +161,7 @@ def test_grants_stand_behind_all_else_and_void_leases_before_new_ones() -> None:
 def test_every_grant_and_revoke_keeps_its_bounds() -> None:
     outbox = Outbox()
     for number in range(700):
-        proofs = bytes(16_384) if number % 50 == 0 else bytes(256)
+        proofs = bytes(16_384) if number in range(0, 350, 50) else bytes(256)
         lease = said.Lease(lease=number, piece=number, parent=peer(2), endpoint="e" * 256, proofs=proofs)
         outbox.grant(peer(1), TASK, Generation(b"g" * 8), lease)
         outbox.revoke(peer(1), TASK, LeaseId(number))
@@ -158,6 +169,7 @@ def test_every_grant_and_revoke_keeps_its_bounds() -> None:
     assert all(len(codec.encode(message)) <= envelope.MOST_BODY_BYTES for message in sent)
     grants = [message for message in sent if isinstance(message, said.Grant)]
     revokes = [message for message in sent if isinstance(message, said.Revoke)]
-    assert max(len(grant.leases) for grant in grants) <= MOST_LEASES_IN_GRANT
+    assert max(len(grant.leases) for grant in grants) == MOST_LEASES_IN_GRANT
+    assert len(grants) < 16, "and no more of them than it takes"
     assert [lease.lease for grant in grants for lease in grant.leases] == list(range(700))
     assert [len(revoke.leases) for revoke in revokes] == [MOST_LEASES_IN_REVOKE] * 2 + [188]

@@ -7,6 +7,7 @@ from support.broker_swarm import PIECES, TASKS, Member, Swarm
 
 from dfmq.machines import effects as do
 from dfmq.machines import events as told
+from dfmq.machines.broker import health as standing
 from dfmq.wire import messages as said
 
 TASK = TASKS[0]
@@ -167,6 +168,40 @@ def test_a_host_in_quarantine_stays_there_when_its_peer_starts_again() -> None:
     parents = {lease.parent for other in others for _, lease in other.leases.values()}
     assert again.peer not in parents
     assert good.peer in parents
+
+
+def test_when_a_quarantine_is_over_the_parked_are_served_from_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing, "QUARANTINE_SECONDS", 4.0)
+    swarm, seed, (bad,) = a_swarm(1)
+    swarm.leaves(seed)
+    victim = swarm.join()
+    swarm.opens(victim, TASK, 1)
+    swarm.fails(victim, lease_of(victim)[0], "corrupt")
+    assert (victim.leases, len(victim.permits)) == ({}, 1), "it is to read the source, and takes its time"
+    assert quarantined(swarm) == 1
+    swarm.passes(4.0)
+    assert quarantined(swarm) == 0
+    assert lease_of(victim)[1].parent == bad.peer
+
+
+def test_a_reader_in_quarantine_is_told_to_quit_and_another_reads() -> None:
+    swarm = Swarm()
+    other = TASKS[1]
+    bad, good = swarm.join(), swarm.join()
+    for member in (bad, good):
+        swarm.opens(member, other, 0)
+    (permit,) = bad.permits
+    seed = swarm.join(seed=True)
+    swarm.opens(good, TASK, 0)
+    for number in list(seed.permits):
+        swarm.sources(seed, number)
+    swarm.say(bad, said.Held(task=TASK, generation=swarm.generation[TASK], held=bytes([0b111111])))
+    swarm.leaves(seed)
+    swarm.say(good, said.Want(task=TASK, count=1))
+    assert lease_of(good)[1].parent == bad.peer
+    swarm.fails(good, lease_of(good)[0], "corrupt")
+    assert bad.quit == {permit}
+    assert {given.task for given in good.permits.values()} == {TASK, other}
 
 
 def test_a_seed_is_suspected_by_one_child_and_quarantined_by_the_second() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from dfmq.machines.broker import health as standing
 from dfmq.machines.broker.health import (
     HALF_LIFE_SECONDS,
     MOST_PROBATION_SECONDS,
@@ -94,6 +97,36 @@ def test_the_word_of_one_host_bars_one_host() -> None:
     assert health.accuse(host(0), host(3), is_seed=False, now=100.0)
     assert not health.accuse(host(1), host(3), is_seed=False, now=100.0), "its own memory may be bad"
     assert health.accuse(host(1), host(2), is_seed=False, now=100.0)
+
+
+def test_whoever_gets_the_index_of_a_suspected_peer_is_not_suspected() -> None:
+    health = health_of(2)
+    health.blame(host(0), host(1), 100.0)
+    health.leave(host(0), 0, 100.5)
+    health.join(host(2), 0)
+    health.check()
+    assert health.suspected == 0
+    assert health.state(host(0)) == "suspected", "a restart would change nothing"
+
+
+def test_a_seed_that_was_barred_begins_anew() -> None:
+    health = health_of(4)
+    for child in (1, 2):
+        health.accuse(host(0), host(child), is_seed=True, now=100.0)
+    assert health.due(100.0 + QUARANTINE_SECONDS)[1] == 1
+    assert not health.accuse(host(0), host(3), is_seed=True, now=200.0 + QUARANTINE_SECONDS)
+
+
+def test_hosts_remembered_for_what_they_did_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing, "MOST_HOSTS", 4)
+    health = health_of(6)
+    health.accuse(host(0), host(5), is_seed=False, now=100.0)
+    for bad in (1, 2, 3):
+        health.blame(host(bad), host(5), 100.0)
+    for index in range(4):
+        health.leave(host(index), index, 100.0)
+    health.check()
+    assert [health.state(host(number)) for number in range(4)] == ["quarantined", "good", "good", "suspected"]
 
 
 def test_a_clean_host_without_peers_is_forgotten() -> None:

@@ -58,6 +58,15 @@ def test_slow_is_below_a_quarter_of_the_median_and_no_less() -> None:
     assert rates.slow == 0
 
 
+def test_a_report_says_whether_the_peer_is_a_better_parent_now_or_a_worse() -> None:
+    rates = rates_of(10 * MB, 0)
+    assert rates.report(2, 4 * MB, 0, 3, is_loaded=False) == -1, "who is not known is taken for good"
+    assert rates.report(2, 4 * MB + 1, 0, 3, is_loaded=False) == 0
+    assert rates.report(2, 10 * MB, 0, 3, is_loaded=False) == 1
+    assert rates.report(2, 4 * MB, 0, 3, is_loaded=False) == -1
+    rates.check()
+
+
 def test_too_few_known_rates_have_no_median() -> None:
     assert rates_of(10 * MB, 1 * MB).slow == 0
 
