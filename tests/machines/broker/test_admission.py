@@ -327,6 +327,19 @@ def test_what_was_held_before_the_content_was_known_counts_once_it_is() -> None:
     assert len(leases(broker.proven("seed", 0), "one")) == 1
 
 
+def test_who_said_before_that_it_holds_all_has_its_permit_until_it_has_proven_it() -> None:
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    broker.hello("one")
+    broker.hears("seed", said.Held(task=TASK, generation=GENERATION, held=b"\x03"))
+    (permit,) = of(said.Permit, broker.opens("one"))
+    assert not of(said.Permit, broker.sourced("seed", permit))
+    assert not of(said.Permit, broker.proven("seed", 0) + broker.proven("seed", 1))
+    assert {lease.piece for lease in leases(broker.hears("one", said.Want(task=TASK, count=2)))} <= {0, 1}
+    (shown,) = broker.machine.tasks()
+    assert shown["holders"] == 1
+
+
 def test_a_content_that_is_not_what_its_digest_names_is_nobodys() -> None:
     """The seed proves the whole at the end, when the permit is over."""
     broker = opened_with(BY_DIGEST)

@@ -132,6 +132,32 @@ def test_the_parked_are_served_in_the_order_they_came() -> None:
     assert [children.index(swarm.members[peer]) for peer in swarm.granted_to] == [n % 5 for n in range(23)]
 
 
+def test_a_parent_that_has_more_room_now_serves_as_many_of_the_parked_as_fit() -> None:
+    """They want two pieces each, and being slow get one at a time."""
+    swarm = a_swarm(children=0, slots=1)
+    seed = next(iter(swarm.members.values()))
+    for _ in range(6):
+        swarm.say(swarm.join(), said.Beat(down_rate=100 * MB))
+    children = [swarm.join() for _ in range(5)]
+    for child in children:
+        swarm.say(child, said.Beat(down_rate=24 * MB, up_rate=24 * MB))
+        swarm.opens(child, TASKS[0], 2)
+    assert [len(child.leases) for child in children] == [1, 1, 1, 0, 0]
+    swarm.say(seed, said.Beat(up_rate=200 * MB))
+    assert [len(child.leases) for child in children] == [1] * 5
+
+
+def test_a_piece_that_comes_ends_the_rest_of_a_child_that_had_failed() -> None:
+    swarm = a_swarm(children=0, slots=8)
+    child = swarm.join()
+    swarm.opens(child, TASKS[0], 5)
+    for _ in range(FAILURES_BEFORE_REST):
+        swarm.fails(child, next(iter(child.leases)), "refused")
+    assert len(child.leases) == 4, "the last failure was not made good: it rests"
+    swarm.has(child, next(iter(child.leases)))
+    assert len(child.leases) == 5
+
+
 def test_work_for_one_event_is_bounded_and_goes_on_at_once() -> None:
     swarm = Swarm(checks=False)
     seed, waiting = swarm.join(seed=True, slots=200), [swarm.join() for _ in range(150)]
