@@ -183,9 +183,9 @@ class Admission:
         return tasks
 
     def finish_if_done(self, task: Task, now: float) -> None:
-        """A fetch is over when its holder holds everything."""
+        """A fetch is over when its holder holds everything, and has proven it: what it held before it only said."""
         permit = self._desk.backsource.fetch_of(task.id)
-        if permit is not None and task.is_sealed and task.held.get(permit.holder, 0) == task.all_pieces():
+        if permit is not None and task.is_complete(permit.holder) and len(task.proofs) == task.cut.count:
             self._desk.backsource.end(permit)
             self._desk.outbox.record("permit.ended", permit=permit.id, task=task.id, why="done")
             self.restock(task, now)

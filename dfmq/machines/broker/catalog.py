@@ -109,6 +109,7 @@ class Task:
             raise InvariantViolated("sealed before it is known")
         cut = self.content.cut.sealed(length)
         self.content = Content(self.content.generation, cut, self.content.algorithm)
+        self.proofs = {piece: proofs for piece, proofs in self.proofs.items() if piece < cut.count}
         for index, held in list(self.held.items()):
             if beyond := held >> cut.count << cut.count:
                 self.unhold(index, beyond)
