@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.figure import Bars
 from bench.fleet import Fleet, fleet
-from bench.meter import Crowd, Receiver, Watch
+from bench.meter import Crowd, Receiver, Watch, cpu_seconds
 from bench.outcome import arguments, report, share
 from bench.pair import ask
 from bench.systems import get_startup, present
@@ -67,16 +67,17 @@ def together(made: Fleet, url: str, peers: int) -> list[float]:
             client.close()
 
 
-def one_command(made: Fleet, command: list[str]) -> float:
-    """Wall seconds of one command."""
+def one_command(made: Fleet, command: list[str]) -> tuple[float, float]:
+    """(wall seconds of one command, CPU seconds of it and of every process here meanwhile)."""
     crowd = Crowd([Receiver(command)], made.home / "command.log")
+    before = sum(cpu_seconds(process.pid) for process in made.processes)
     with Watch() as watch:
         crowd.run(watch)
-    return crowd.wall
+    return crowd.wall, crowd.cpu() + sum(cpu_seconds(process.pid) for process in made.processes) - before
 
 
-def batch(made: Fleet, control: str, www: Path, base: str, count: int, name: str) -> float:
-    """Seconds of one dfmq-get --input of `count` files; every one is compared."""
+def batch(made: Fleet, control: str, www: Path, base: str, count: int, name: str) -> tuple[float, float]:
+    """(wall, CPU seconds) of one dfmq-get --input of `count` files; every one is compared."""
     out = made.home / name
     out.mkdir()
     wanted = made.home / f"{name}.list"
@@ -118,11 +119,12 @@ def run(chosen: argparse.Namespace) -> dict[str, dict[str, float]]:
             rows[f"{label}, {chosen.peers} peers at once, cold, ms"] = spread(cold, 0.001)
             rows[f"{label}, {chosen.peers} peers at once, warm, ms"] = spread(warm, 0.001)
         command = made.get(0, control, f"{base}/f{KIB}-0.bin", "-o", str(made.home / "out"))
-        whole = [one_command(made, command) for _ in range(chosen.rounds * 2)]
+        whole = [one_command(made, command)[0] for _ in range(chosen.rounds * 2)]
         rows["1 KiB warm, the whole dfmq-get process, ms"] = spread(whole, 0.001)
         for temperature in ("cold", "warm"):
-            took = batch(made, control, www, base, chosen.files, f"files-{temperature}")
+            took, cpu = batch(made, control, www, base, chosen.files, f"files-{temperature}")
             rows[f"{chosen.files} × 1 KiB by --input, {temperature}, s"] = spread([took])
+            rows[f"the same, CPU s of all processes, {temperature}"] = spread([cpu])
     return rows
 
 
