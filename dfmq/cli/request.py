@@ -10,7 +10,7 @@ from dfmq.errors import SettingsError
 from dfmq.model.task import Request, validate
 from dfmq.wire.codec import encode
 from dfmq.wire.envelope import MOST_BODY_BYTES
-from dfmq.wire.messages import Get
+from dfmq.wire.messages import Open
 
 #: bound of Request.cacert
 MOST_PEM_CHARACTERS = 32_768
@@ -58,14 +58,18 @@ class Maker:
         """The request, valid and small enough for the bus. Raises SettingsError."""
         request = validate(msgspec.structs.replace(self._same, url=url.strip(), digest=digest))
         try:
-            body = encode(Get(get=2**62, request=request))
-            msgspec.msgpack.decode(body, type=Get)
+            body = encode(_longest(request))
+            msgspec.msgpack.decode(body, type=Open)
         except msgspec.ValidationError as error:
             raise SettingsError(f"this cannot be asked for: {error}; make it shorter") from error
         except UnicodeEncodeError as error:
             raise SettingsError("URL, tag and headers must be text that UTF-8 can hold") from error
-        if len(body) > MOST_BODY_BYTES:
-            raise SettingsError(
-                f"URL, headers and authorities have {len(body)} octets together; {MOST_BODY_BYTES} can be asked at once"
-            )
+        beyond = len(body) - MOST_BODY_BYTES
+        if beyond > 0:
+            raise SettingsError(f"URL, headers and authorities are {beyond} octets too long together to be asked for")
         return request
+
+
+def _longest(request: Request) -> Open:
+    """The longest message a request travels in: to the broker, from a peer that holds every other piece of many."""
+    return Open(task=bytes(16), request=request, generation=bytes(8), held=bytes(8192), want=2**16 - 1, no_source=True)
