@@ -30,6 +30,7 @@ from dfmq.model.settings import PeerSettings
 from dfmq.model.task import Shelved
 from dfmq.nodes.driver import Driver
 from dfmq.nodes.fetch import Fetches
+from dfmq.nodes.remains import Remains
 from dfmq.wire import codec, envelope, topics
 from dfmq.wire.messages import Answer, Ask, Error, Welcome
 
@@ -46,8 +47,9 @@ Context = zmq.Context[zmq.Socket[bytes]]
 class _Ears:
     """What the store tells, as events of the machine. Called in the store's threads."""
 
-    def __init__(self, hop: Callable[[Any], None]) -> None:
+    def __init__(self, hop: Callable[[Any], None], recalled: Callable[[TaskId, Shelved | None], None]) -> None:
         self._hop = hop
+        self.recalled = recalled
 
     def loaded(self, task: TaskId, shelved: Shelved | None) -> None:
         self._hop(told.StoreLoaded(task, shelved))
@@ -96,7 +98,8 @@ class PeerNode:
         self._broker_turn = 0
         self.peer = PeerId(secrets.token_bytes(PEER_ID_BYTES))
         self._digest = hashing.chunk_digest
-        self._store = Store(Path(settings.home), settings.store, _Ears(self._hop))
+        self._store = Store(Path(settings.home), settings.store, _Ears(self._hop, self._recalled))
+        self._remains = Remains(self._store, loop, self._feed)
         self._fetches = Fetches(
             Sources(settings.source),
             self._digest,
@@ -157,6 +160,7 @@ class PeerNode:
             self._local = Drain(loop, router, self._hear_client, turn=self._driver)
         self._driver.perform(self.machine.bound(self.exchange, inbox_endpoint, hints_endpoint, loop.time()))
         self._sample()
+        self._remains.begin()
 
     def _connect_broker(self) -> Drain:
         socket = sockets.dealer(self._context, self.peer)
@@ -167,6 +171,7 @@ class PeerNode:
         """Say Bye, write what is queued, close everything."""
         self._driver.perform(list(self.machine.leave(self._loop.time())))
         self._driver.stop()
+        self._remains.end()
         for timer in (self._sampling, self._writing):
             if timer is not None:
                 timer.cancel()
@@ -188,6 +193,9 @@ class PeerNode:
     def _hop(self, event: Any) -> None:
         """From a worker thread into the loop's."""
         self._loop.call_soon_threadsafe(self._hopped, event)
+
+    def _recalled(self, task: TaskId, shelved: Shelved | None) -> None:
+        self._loop.call_soon_threadsafe(self._remains.recalled, task, shelved)
 
     def _hopped(self, event: Any) -> None:
         if isinstance(event, told.ChunksStored):
@@ -317,7 +325,7 @@ class PeerNode:
             do.FinishStore: lambda e: store.finish(e.task, e.generation),
             do.ProveContent: lambda e: store.prove(e.task, e.generation, e.algorithm),
             do.PinTask: lambda e: store.pin(e.task, e.pinned),
-            do.DropTask: lambda e: store.drop(e.task),
+            do.DropTask: self._drop,
             do.AskSource: fetches.ask,
             do.ReadSource: fetches.read,
             do.PaceSource: fetches.pace,
@@ -335,6 +343,10 @@ class PeerNode:
     def _write(self) -> None:
         self._writing = None
         self._store.flush()
+
+    def _drop(self, effect: do.DropTask) -> None:
+        self._remains.dropped(effect.task)
+        self._store.drop(effect.task)
 
     def _publish(self, effect: do.Publish) -> None:
         self._to_neighbours.setdefault(effect.topic, []).append(codec.encode(effect.message))

@@ -217,3 +217,38 @@ def test_an_unfinished_file_with_a_second_name_is_not_written_into(tmp_path: Pat
         assert b.open(made) == (0, {}, {})
         b.write(made, made.places())
     assert (tmp_path / "curious").read_bytes()[1024:] == bytes(8192 - 1024)
+
+
+def test_what_nobody_asked_for_is_recalled_without_proving_or_writing_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, part, touched = (Material(8192, seed, f"http://host/{seed}") for seed in range(3))
+    with bench(tmp_path) as b:
+        for made in (whole, touched):
+            b.fill(made)
+            b.wait_for_mark(made)
+        b.open(part)
+        b.write(part, [(0, 0)])
+        paths = {made.task: b.store.path(made.task) for made in (whole, part, touched)}
+
+    def recalled(made: Material) -> int | None:
+        b.store.recall(made.task)
+        task, shelved = b.ears.next("recalled")
+        assert task == made.task
+        return None if shelved is None else shelved.held
+
+    with bench(tmp_path) as b:
+        assert (recalled(whole), recalled(part)) == (0b11, 0)
+        assert recalled(Material(5, 9, "http://host/none")) is None
+    age(paths[touched.task])
+    monkeypatch.setattr(journal, "boot_id", lambda: "another boot")
+    journals = {task: path.with_name("journal").read_bytes() for task, path in paths.items()}
+    with bench(tmp_path) as b:
+        assert (recalled(whole), recalled(part), recalled(touched)) == (0b11, None, None)
+        assert b.read(whole) == whole.octets
+        age(paths[whole.task])
+        assert recalled(whole) is None, "it was touched since"
+        assert journals == {task: path.with_name("journal").read_bytes() for task, path in paths.items()}
+        # What is asked for is looked at with care, as ever.
+        assert b.load(part).partial == {0: 0b1}
+        assert b.load(touched).held == b.load(whole).held == 0b11

@@ -44,6 +44,24 @@ def metrics(broker: Node) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
+def test_a_peer_that_is_started_again_is_known_to_hold_what_it_holds(house: House, source: FaultySource) -> None:
+    """Whether anybody asks for it or not."""
+    broker = house.broker("broker", "--api", "127.0.0.1:0")
+    peer = house.peer("peer", broker)
+    urls = [source.put(f"/{name}", os.urandom(MIB)) for name in "ab"]
+    for url in urls:
+        assert house.get(peer, url, "-o", house.folder / "x").status == 0
+
+    def holders() -> list[int]:
+        return [task["holders"] for task in json.loads(ask(broker, "/v1/tasks"))]
+
+    until("the seed and the peer hold both", lambda: holders() == [2, 2])
+    peer.stop()
+    until("only the seed holds them", lambda: holders() == [1, 1])
+    house.peer("peer", broker)
+    until("the peer holds both again", lambda: holders() == [2, 2])
+
+
 def test_the_api_shows_what_is_so(house: House, source: FaultySource) -> None:
     content = os.urandom(5 * MIB)
     broker = house.broker("broker", "--api", "127.0.0.1:0", "--seed-up-limit", "4MB/s")

@@ -57,6 +57,11 @@ class Store:
         """See what there is of a task. Answered by `loaded`."""
         self._put(task, partial(self._shelves.load, task))
 
+    def recall(self, task: TaskId) -> None:
+        """See what there is of a task that nobody asked for, as far as that costs next to nothing. Answered by
+        `recalled`."""
+        self._put(task, partial(self._shelves.recall, task))
+
     def open(self, task: TaskId, content: Content, request: Request, etag: str = "", last_modified: str = "") -> None:
         """Make ready to write this content; another generation's is deleted. Answered by `opened` or `failed`."""
         opening = Opening(journal.FORMAT_VERSION, task, "", content, without_secrets(request), etag, last_modified)
@@ -150,8 +155,8 @@ class Store:
         return self._folder / task.hex() / DATA
 
     def tasks(self) -> list[TaskId]:
-        """Every task that has a folder on disk."""
-        return self._shelves.on_disk()
+        """Every task on disk, the one that was used last first. Slow, and for any thread. Raises OSError."""
+        return self._shelves.by_use()
 
     @property
     def queued_bytes(self) -> int:

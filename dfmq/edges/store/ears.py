@@ -19,6 +19,10 @@ class StoreEars(Protocol):
         """Answers load: what there is of the task, None nothing."""
         ...
 
+    def recalled(self, task: TaskId, shelved: Shelved | None) -> None:
+        """Answers recall: what there is of the task, None nothing that could be told at once."""
+        ...
+
     def opened(
         self, task: TaskId, generation: Generation, held: int, partial: dict[int, int], proofs: dict[int, bytes]
     ) -> None:

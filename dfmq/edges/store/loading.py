@@ -37,6 +37,8 @@ class Find(NamedTuple):
     was_touched: bool
     #: the journal is to be written anew: torn, of another boot, or much longer than it need be
     must_rewrite: bool
+    #: the content was whole when it was last written, and still looks like it
+    is_finished: bool
     #: the believed lines, the first so many, are on the disk itself
     synced_count: int
     #: the host was started anew since: what can be read now is on the disk itself
@@ -72,6 +74,7 @@ def find(folder: Path, task: TaskId, boot: str) -> Find:
         lines[believed_count:],
         was_touched,
         unfinished or was_touched or not same_boot or len(octets) != story.size or story.size > 2 * wanted,
+        story.stamp is not None and not was_touched,
         min(synced, believed_count),
         bool(boot and story.opening.boot) and not same_boot,
         Stamp.of(look),
@@ -85,7 +88,7 @@ def find_again(shelf: Shelf) -> Find:
     except FileNotFoundError as error:
         raise StoreError("the data file is gone") from error
     shelf.close_files()
-    return Find(shelf, [], shelf.lines(), True, True, 0, False, look)
+    return Find(shelf, [], shelf.lines(), True, True, False, 0, False, look)
 
 
 def _opening_now(story: Replay, boot: str) -> Opening:

@@ -7,6 +7,7 @@ owner's thread is content.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -68,6 +69,14 @@ class Shelves:
         names = [entry.name for entry in os.scandir(self._folder)]
         return [TaskId(bytes.fromhex(name)) for name in names if _TASK_NAME.fullmatch(name)]
 
+    def by_use(self) -> list[TaskId]:
+        """Every task on disk, the one that was used last first. From any thread. Raises OSError."""
+        used: dict[TaskId, int] = {}
+        for task in self.on_disk():
+            with contextlib.suppress(FileNotFoundError):
+                used[task] = (self.folder_of(task) / space.JOURNAL).stat().st_mtime_ns
+        return sorted(used, key=lambda task: used[task], reverse=True)
+
     def close(self) -> None:
         """Close every file."""
         for shelf in self.by_task.values():
@@ -95,6 +104,23 @@ class Shelves:
         except OSError as error:
             log.warning("task %s: what is stored of it cannot be read: %s", short(task), error)
             self.ears.loaded(task, None)
+
+    def recall(self, task: TaskId) -> None:
+        """Answered by `recalled`. Nothing is proven, written or synced for it, nor is a use of the task noted: what
+        would need that waits until somebody wants it."""
+        try:
+            shelf = self.by_task.get(task)
+            if shelf is None:
+                find = loading.find(self.folder_of(task), task, self._boot)
+                # The journal of a finished content may stay as it is, for nothing more is written to it.
+                if not find.doubtful and (find.is_finished or not find.must_rewrite):
+                    shelf = self._settle(task, find, [], rewrites=False)
+            elif shelf.was_touched():
+                shelf = None
+        except (OSError, StoreError) as error:
+            log.info("task %s: nothing of it is recalled: %s", short(task), error)
+            shelf = None
+        self.ears.recalled(task, None if shelf is None else shelf.shelved())
 
     def _fetch(self, task: TaskId, then: Callable[[Shelf | None], object]) -> None:
         """Go on with the task's shelf, loaded if need be and proven if it was touched; None when there is nothing.
@@ -129,7 +155,7 @@ class Shelves:
         for job in waiting:
             job()
 
-    def _settle(self, task: TaskId, find: Find, good: list[ChunkLine]) -> Shelf | None:
+    def _settle(self, task: TaskId, find: Find, good: list[ChunkLine], *, rewrites: bool = True) -> Shelf | None:
         """Take the task in with what is believed and what was proven of it; None if it had to be dropped."""
         shelf = find.shelf
         lost = len(find.doubtful) - len(good)
@@ -143,7 +169,7 @@ class Shelves:
         for line in lines:
             shelf.add(line)
         shelf.stamp = find.look if shelf.is_complete else None
-        if find.must_rewrite:
+        if find.must_rewrite and rewrites:
             try:
                 loading.rewrite(shelf, lines, len(lines) if find.was_rebooted else find.synced_count)
             except OSError as error:
