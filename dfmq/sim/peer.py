@@ -233,9 +233,19 @@ class PeerProcess(Process):
 
     def _wish(self, wish: StoreWish) -> None:
         self._wishes.append(wish)
-        if not self._is_storing:
+
+    def settle(self) -> None:
+        """As every process; and what the store was asked for at this instant is put before it."""
+        if self._wishes and not self._is_storing and self.is_alive:
+            delay = self.world.plan.disk
+            if not delay and not self.is_frozen:
+                # Its answers may be followed by more.
+                self._store()
+                self.world.agenda.unsettled(self)
+                return
             self._is_storing = True
-            self.world.agenda.after(self.world.plan.disk, self._store)
+            self.world.agenda.after(delay, self._store)
+        super().settle()
 
     def _store(self) -> None:
         if not self.is_alive:

@@ -36,6 +36,8 @@ class Process:
 
     def __init__(self, world: World, card: Card, name: str, machine: Machine[Any, Any]) -> None:
         self.world = world
+        self._agenda = world.agenda
+        self._check_every = world.plan.check
         self.card = card
         self.name = name
         self.machine = machine
@@ -60,8 +62,8 @@ class Process:
         if self.is_frozen:
             self._backlog.append((self.hear, (event,)))
             return
-        effects = self.machine.handle(event, self.world.agenda.now)
-        if self.name in self.world.traced:
+        effects = self.machine.handle(event, self._agenda.now)
+        if (traced := self.world.traced) and self.name in traced:
             self._trace(event, effects)
         self.perform(effects)
 
@@ -70,11 +72,12 @@ class Process:
         hands = self.hands
         for effect in effects:
             hands[type(effect)](effect)
-        world = self.world
-        world.agenda.unsettled(self)
-        world.machine_turns += 1
-        if world.check_every and world.machine_turns % world.check_every == 0:
-            self.check()
+        self._agenda.unsettled(self)
+        if self._check_every:
+            world = self.world
+            world.machine_turns += 1
+            if world.machine_turns % self._check_every == 0:
+                self.check()
 
     def settle(self) -> None:
         """The instant is over: send what it gathered, arm the timer."""
