@@ -171,6 +171,13 @@ class PinTask(Effect, frozen=True, gc=False):
     pinned: bool
 
 
+class LendTask(Effect, frozen=True, gc=False):
+    """Its path is about to be told to a client: until it is unpinned, the file may get a second name at any moment, and
+    whoever has that can change or truncate it."""
+
+    task: TaskId
+
+
 class DropTask(Effect, frozen=True, gc=False):
     """Delete what the store has of this task."""
 
@@ -239,6 +246,7 @@ PeerEffect = (
     | FinishStore
     | ProveContent
     | PinTask
+    | LendTask
     | DropTask
     | AskSource
     | ReadSource

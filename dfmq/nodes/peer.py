@@ -325,6 +325,7 @@ class PeerNode:
             do.FinishStore: lambda e: store.finish(e.task, e.generation),
             do.ProveContent: lambda e: store.prove(e.task, e.generation, e.algorithm),
             do.PinTask: lambda e: store.pin(e.task, e.pinned),
+            do.LendTask: lambda e: store.lend(e.task),
             do.DropTask: self._drop,
             do.AskSource: fetches.ask,
             do.ReadSource: fetches.read,

@@ -26,6 +26,7 @@ StoreWish = (
     | effects.FinishStore
     | effects.ProveContent
     | effects.PinTask
+    | effects.LendTask
     | effects.DropTask
 )
 
@@ -79,7 +80,7 @@ class PeerProcess(Process):
         )
         for wish in (
             effects.LoadTask, effects.OpenStore, effects.StoreChunk, effects.SealStore, effects.FinishStore,
-            effects.ProveContent, effects.PinTask, effects.DropTask,
+            effects.ProveContent, effects.PinTask, effects.LendTask, effects.DropTask,
         ):  # fmt: skip
             self.hands[wish] = self._wish
 

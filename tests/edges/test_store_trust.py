@@ -219,6 +219,23 @@ def test_an_unfinished_file_with_a_second_name_is_not_written_into(tmp_path: Pat
     assert (tmp_path / "curious").read_bytes()[1024:] == bytes(8192 - 1024)
 
 
+def test_what_is_lent_is_read_before_it_has_a_second_name(tmp_path: Path) -> None:
+    made = Material(8192)
+    with bench(tmp_path / "home") as b:
+        b.store.pin(made.task, True)
+        b.fill(made)
+        assert isinstance(b.store.span(made.task, made.generation, 0, 1024), memoryview)
+        b.store.lend(made.task)
+        assert isinstance(b.store.span(made.task, made.generation, 0, 1024), bytes), "the client has the path"
+        b.store.pin(made.task, False)
+        assert isinstance(b.store.span(made.task, made.generation, 0, 1024), memoryview), "it was copied"
+        b.store.pin(made.task, True)
+        b.store.lend(made.task)
+        os.link(b.store.path(made.task), tmp_path / "output")
+        b.store.pin(made.task, False)
+        assert isinstance(b.store.span(made.task, made.generation, 0, 1024), bytes)
+
+
 def test_what_nobody_asked_for_is_recalled_without_proving_or_writing_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

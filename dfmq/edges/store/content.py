@@ -122,7 +122,13 @@ class Store:
                 self._ears.damaged(task, "changed")
         else:
             self._shelves.pinned.discard(task)
+            self._spans.take_back(task)
             self._put(task, partial(self._shelves.unpinned, task))
+
+    def lend(self, task: TaskId) -> None:
+        """Somebody is about to be told its path, and may give the file a second name and truncate that: from now on,
+        until it is unpinned, no map of it is given out that would still be on its way then."""
+        self._spans.lend(task)
 
     def drop(self, task: TaskId) -> None:
         """Delete what there is of the task. Tells nothing."""

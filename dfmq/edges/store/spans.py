@@ -58,7 +58,9 @@ class Spans:
     """Open windows, least recently used first.
 
     A map is only given out of a file that the store alone owns (one name): whoever has another name for it can truncate
-    it, and reading a map beyond the end of its file kills the process. Other files are read.
+    it, and reading a map beyond the end of its file kills the process. Other files are read, and so are those that
+    are lent, which may get another name at any moment. (That does not save a slice that was queued before and is still
+    not sent when somebody truncates the file. To wait for it would hold up every get, to copy the output costs more.)
 
     The owner's thread reads; the writer's makes it forget what is deleted, or an open window would keep the blocks.
     """
@@ -66,12 +68,14 @@ class Spans:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._windows: OrderedDict[TaskId, Window] = OrderedDict()
+        #: only the owner's thread changes it
+        self._lent: set[TaskId] = set()
 
     def read(self, shelf: Shelf, offset: int, length: int) -> memoryview | bytes:
         """The octets. Raises Damaged when they are not what was stored, StoreError when they cannot be read."""
         try:
             with self._lock:
-                return _span(self._window(shelf), offset, length)
+                return _span(self._window(shelf), offset, length, may_map=shelf.task not in self._lent)
         except FileNotFoundError as error:
             raise Damaged(f"{shelf.data_path} is gone") from error
         except OSError as error:
@@ -90,6 +94,14 @@ class Spans:
         self._windows.move_to_end(shelf.task)
         return window
 
+    def lend(self, task: TaskId) -> None:
+        """Give no more slices of a map of it."""
+        self._lent.add(task)
+
+    def take_back(self, task: TaskId) -> None:
+        """It is lent no more: how many names it has now is how many it stays with."""
+        self._lent.discard(task)
+
     def forget(self, task: TaskId) -> None:
         """The task's file is not needed any more; unknown ones are fine. From any thread."""
         with self._lock:
@@ -106,14 +118,14 @@ class Spans:
             self.forget(task)
 
 
-def _span(window: Window, offset: int, length: int) -> memoryview | bytes:
+def _span(window: Window, offset: int, length: int, *, may_map: bool) -> memoryview | bytes:
     shelf, look = window.shelf, window.look()
     if length <= 0 or offset < 0 or offset + length > look.st_size:
         raise _short(shelf, offset, length, look.st_size)
     if shelf.stamp is not None and shelf.stamp != Stamp.of(look):
         window.unmap()
         return _proven(window, offset, length)
-    if look.st_nlink == 1:
+    if look.st_nlink == 1 and may_map:
         return window.mapped(look.st_size)[offset : offset + length]
     window.unmap()
     return _read(window, offset, length)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from dfmq.errors import InvariantViolated
-from dfmq.machines.effects import DropTask, FinishStore, OpenStore, PeerEffect, PinTask, Record
+from dfmq.machines.effects import DropTask, FinishStore, LendTask, OpenStore, PeerEffect, PinTask, Record
 from dfmq.machines.peer.clients import Clients, Wish
 from dfmq.machines.peer.download import Download
 from dfmq.machines.peer.holding import Holding, Holdings
@@ -160,7 +160,7 @@ class Gets:
         records = [_done(wish, length, receipt, now) for wish in self.clients.of_task(task, "joined")]
         # The store's layout is said in design, section 6: tasks/<id>/{data,journal}.
         path = f"{self._settings.home}/tasks/{task.hex()}/data"
-        effects = self._part(download, now)
+        effects = [*self._part(download, now), LendTask(task)]
         effects += self.clients.done(task, path, length, holding.content.generation, receipt)
         return [*effects, *records]
 

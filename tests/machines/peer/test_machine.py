@@ -252,6 +252,15 @@ def test_content_that_was_changed_from_outside_is_fetched_again() -> None:
     assert answer.receipt == said.Receipt(from_peers=LENGTH)
 
 
+def test_a_content_is_lent_before_its_path_is_told() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    effects = peer.takes(1, 0) + peer.takes(2, 1)
+    (lent,) = (place for place, effect in enumerate(effects) if effect == do.LendTask(TASK))
+    (told_at,) = (place for place, effect in enumerate(effects) if to_client([effect]) and effect.message.path)
+    assert lent < told_at
+
+
 def ends(effects: list[Any]) -> list[tuple[str, int]]:
     return [(r.name, r.fields["get"]) for r in all_of(do.Record, effects) if r.name in ("get.done", "get.failed")]
 
