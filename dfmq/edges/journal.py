@@ -28,22 +28,31 @@ class Journal:
     def __init__(self, path: Path, node: str) -> None:
         self._path = path
         self._node = node
+        self._lines: list[bytes] = []
         self._encoder = msgspec.json.Encoder(enc_hook=str)
         self._written = path.stat().st_size if path.exists() else 0
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def write(self, name: str, fields: dict[str, Any]) -> None:
-        """One record."""
+    def add(self, name: str, fields: dict[str, Any]) -> None:
+        """One record, written by the next `flush`."""
         if self._file is None:
             return
         line: dict[str, Any] = {"at": round(clock.wall(), 3), "node": self._node, "record": name}
         line.update((key, _plain(value)) for key, value in fields.items())
-        data = self._encoder.encode(line) + b"\n"
+        self._lines.append(self._encoder.encode(line))
+
+    def flush(self) -> None:
+        """Write the records that were added since."""
+        if self._file is None or not self._lines:
+            return
+        data = b"\n".join([*self._lines, b""])
+        self._lines.clear()
         try:
             os.write(self._file, data)
         except OSError as error:
             log.warning("journal %s: %s; no more records are written", self._path, error)
-            self.close()
+            os.close(self._file)
+            self._file = None
             return
         self._written += len(data)
         if self._written > MOST_BYTES:
@@ -57,6 +66,8 @@ class Journal:
         self._written = 0
 
     def close(self) -> None:
+        """Write what is left and close the file."""
+        self.flush()
         if self._file is not None:
             os.close(self._file)
             self._file = None

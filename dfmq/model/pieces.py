@@ -14,6 +14,9 @@ LEAST_PIECE = 256 * KIB
 MOST_PIECE = 64 * MIB
 CHUNKS_PER_PIECE = 16
 LEAST_CHUNK = 64 * KIB
+#: Chunks are at least so long where that leaves four of them: 64 KiB instead was 0.8 % faster simulated (40 peers of
+#: 20 Mbit/s, 20 MB) and 7 % slower measured, for its messages.
+FEWEST_CHUNKS, USUAL_LEAST_CHUNK = 4, 128 * KIB
 #: Larger chunks were measured slower (0.80 against 0.70 CPU-s/GiB at 4 MiB) and make cut-through coarse.
 MOST_CHUNK = 1 * MIB
 #: A cut with more is not taken: so many pieces can be named by a set on the wire, so many chunks have their digests in
@@ -36,7 +39,8 @@ def piece_length_for(length: int | None) -> int:
 
 def chunk_length_for(piece_length: int) -> int:
     """A sixteenth of the piece, within bounds; bytes."""
-    return min(MOST_CHUNK, max(LEAST_CHUNK, piece_length // CHUNKS_PER_PIECE))
+    least = max(LEAST_CHUNK, min(USUAL_LEAST_CHUNK, piece_length // FEWEST_CHUNKS))
+    return min(MOST_CHUNK, max(least, piece_length // CHUNKS_PER_PIECE))
 
 
 class PieceMap(msgspec.Struct, frozen=True):

@@ -90,6 +90,10 @@ class Fetches:
         self._turn = asyncio.Lock()
         self._paces: dict[PermitId, _Pace] = {}
 
+    async def prepare(self) -> None:
+        """Make ready for the first source, before somebody waits for it."""
+        await self._sources.prepare()
+
     def written(self) -> None:
         """The store has written something: there may be room."""
         self._room.set()

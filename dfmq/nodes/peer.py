@@ -167,6 +167,10 @@ class PeerNode:
         sockets.connect(socket, self._brokers[self._broker_turn % len(self._brokers)])
         return Drain(self._loop, socket, self._hear_broker, turn=self._driver)
 
+    async def prepare_sources(self) -> None:
+        """Make ready for the first source, before somebody waits for it."""
+        await self._fetches.prepare()
+
     async def close(self) -> None:
         """Say Bye, write what is queued, close everything."""
         self._driver.perform(list(self.machine.leave(self._loop.time())))

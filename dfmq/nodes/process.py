@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 Ready = Callable[[dict[str, Any]], None]
 
+#: records are written together, so late at most
+RECORDS_SECONDS = 0.05
 #: Python's own are 700, 10, 10: for a node that makes some hundred objects a chunk and hardly a cycle
 GARBAGE_THRESHOLDS = (20_000, 20, 20)
 
@@ -77,6 +79,7 @@ def run_broker(settings: BrokerSettings, ready: Ready) -> int:
         )
         peer = house.add_peer(seed, (INPROC,), advertise=advertise, local="", is_seed=True)
         api = await house.serve_api(settings.api, broker) if settings.api else ""
+        house.prepare(peer)
         return {"control": broker.endpoint, "notices": broker.notices, "exchange": peer.exchange, "api": api}
 
     return _run(settings.home, "broker", inhabit, ready)
@@ -123,6 +126,8 @@ class _House:
         self._broker: BrokerNode | None = None
         self._api: Any = None
         self._idle: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+        self._preparing: asyncio.Task[None] | None = None
 
     def leave(self) -> None:
         """Go in order."""
@@ -136,8 +141,14 @@ class _House:
 
     def note(self, name: str, fields: dict[str, Any]) -> None:
         """A record of any of our machines."""
-        self._journal.write(name, fields)
+        self._journal.add(name, fields)
         self._metrics.see(name, fields)
+        if self._writing is None:
+            self._writing = self._loop.call_later(RECORDS_SECONDS, self._write_records)
+
+    def _write_records(self) -> None:
+        self._writing = None
+        self._journal.flush()
 
     def add_broker(self, settings: BrokerSettings, *, listens: bool, advertise: str) -> BrokerNode:
         self._broker = BrokerNode(
@@ -175,6 +186,10 @@ class _House:
         self._api = HttpApi(address, _Views(broker, self._metrics))
         return str(await self._api.start())
 
+    def prepare(self, peer: PeerNode) -> None:
+        """The first task shall not wait for what a source needs: it is loaded once the process is ready."""
+        self._preparing = self._loop.create_task(peer.prepare_sources())
+
     def exit_when_idle(self, peer: PeerNode, seconds: float) -> None:
         """Look when the peer could have been idle for long enough, and go if it was."""
         now = self._loop.time()
@@ -188,6 +203,10 @@ class _House:
     async def close(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
+        if self._writing is not None:
+            self._writing.cancel()
+        if self._preparing is not None:
+            await self._preparing
         if self._api is not None:
             await self._api.close()
         if self._peer is not None:

@@ -16,6 +16,8 @@ from dfmq.errors import SettingsError
 MOST_PARENTS = 128
 #: payloads up to this long are copied
 COPIED_BYTES = 128 << 10
+#: a plain number: an enum's arithmetic takes longer than the call it is for
+_MORE = int(zmq.SNDMORE | zmq.NOBLOCK)
 
 
 class Pipelines:
@@ -37,7 +39,7 @@ class Pipelines:
                 return False
             self._by_inbox[inbox] = socket
         try:
-            socket.send(header, zmq.SNDMORE | zmq.NOBLOCK)
+            socket.send(header, _MORE)
             # A frame that was received is shared; of other buffers libzmq's thread tells a Python thread when it is
             # done with one, which costs more than copying a small one (64 KiB: 10 µs against two thread switches).
             is_small = type(payload) is not zmq.Frame and len(payload) <= COPIED_BYTES

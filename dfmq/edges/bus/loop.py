@@ -15,6 +15,8 @@ import zmq
 
 #: messages taken in one go before other sockets get their turn
 MOST_IN_A_ROW = 64
+#: plain numbers: an enum's arithmetic takes longer than the call it is for
+_NOBLOCK, _EVENTS, _POLLIN = int(zmq.NOBLOCK), int(zmq.EVENTS), int(zmq.POLLIN)
 
 
 class Turn(Protocol):
@@ -57,7 +59,7 @@ class Drain:
 
     def look(self) -> None:
         """Call after sending on the socket: the send may have swallowed the edge."""
-        if self._again is None and not self._closed and int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if self._again is None and not self._closed and int(self.socket.getsockopt(_EVENTS)) & _POLLIN:
             self._again = self._loop.call_soon(self._readable)
 
     def _readable(self) -> None:
@@ -74,12 +76,17 @@ class Drain:
 
     def _take_row(self) -> bool:
         """Whether nothing is left."""
-        receive = self.socket.recv_multipart
+        receive, copy = self.socket.recv, self._copy
         for _ in range(MOST_IN_A_ROW):
             if self._closed:
                 return True
             try:
-                frames = receive(zmq.NOBLOCK, self._copy)
+                # As recv_multipart does, in half its time: a frame knows whether another follows it.
+                frame = receive(_NOBLOCK, copy=False)
+                frames = [frame.bytes if copy else frame]
+                while frame.more:
+                    frame = receive(_NOBLOCK, copy=False)
+                    frames.append(frame.bytes if copy else frame)
             except zmq.Again:
                 return True
             self._take(frames)

@@ -109,6 +109,10 @@ class Sources:
             return await ask_file(asked, self._settings.files)
         return await (await self._http_source()).ask(asked)
 
+    async def prepare(self) -> None:
+        """Load what reading HTTP needs, before somebody waits for it."""
+        await self._http_source()
+
     async def _http_source(self) -> HttpSource:
         if self._http is None:
             # aiohttp costs 0.19 CPU-s to import: who never reads a source does not pay, and no loop waits for it.

@@ -46,7 +46,7 @@ class Choosing:
         later = task.members[child].shunned | self._rates.unwelcome_to(child)
         if good := room & ~(doubtful | later):
             few = ranking.sample(lacking, ranking.SAMPLED_PIECES, self._rng)
-            found = self._best(task, child, self._candidates(task, few, good))
+            found = self._best(task, child, self._candidates(task, child, few, good))
             found = found or self._best_of_all(task, child, lacking, good)
             if found:
                 return found
@@ -63,18 +63,23 @@ class Choosing:
     def _doubtful(self, child: int) -> int:
         return self._health.suspected | self._rates.slower_than(child)
 
-    def _candidates(self, task: Task, pieces: Iterable[int], parents: int) -> list[ranking.Candidate]:
+    def _candidates(self, task: Task, child: int, pieces: Iterable[int], parents: int) -> list[ranking.Candidate]:
         """Some of these parents for each of these pieces they could give."""
         whole, taken, partial = task.whole, task.taken, ~(self._rates.slow | self._health.barred)
         level_of, chance, candidates = self._slots.level_of, self._rng.random, []
+        acquainted = self._leases.acquainted.get(child, 0)
+        if acquainted.bit_count() < ranking.ENOUGH_PARENTS:
+            acquainted = 0
         for piece in pieces:
             holders = whole[piece] | (taken.get(piece, 0) & partial)
             if possible := holders & parents:
                 rarity, takers = holders.bit_count(), self._leases.takers(task.id, piece)
-                for parent in ranking.sample(possible, ranking.SAMPLED_HOLDERS, self._rng):
+                known = possible & acquainted
+                is_new = int(bool(acquainted) and not known)
+                for parent in ranking.sample(known or possible, ranking.SAMPLED_HOLDERS, self._rng):
                     taking = takers.get(parent)
                     depth = taking.depth + 1 if taking is not None else 0
-                    candidates.append((level_of[parent], depth, rarity, chance(), piece, parent))
+                    candidates.append((is_new, level_of[parent], depth, rarity, chance(), piece, parent))
         return candidates
 
     def _best(self, task: Task, child: int, candidates: list[ranking.Candidate]) -> Choice | None:
@@ -82,8 +87,8 @@ class Choosing:
         if not candidates:
             return None
         best = min(candidates)
-        if self._leads_home(task, child, best[4], best[5]):
-            return best[4], best[5]
+        if self._leads_home(task, child, best[5], best[6]):
+            return best[5], best[6]
         for *_, piece, parent in sorted(candidates):
             if self._leads_home(task, child, piece, parent):
                 return piece, parent
@@ -92,7 +97,7 @@ class Choosing:
     def _best_of_all(self, task: Task, child: int, lacking: int, parents: int) -> Choice | None:
         """As `_best` over all lacking pieces, missing none; by parent instead of by piece where these are fewer."""
         if lacking.bit_count() <= parents.bit_count():
-            found = self._best(task, child, self._candidates(task, bitfield.members(lacking), parents))
+            found = self._best(task, child, self._candidates(task, child, bitfield.members(lacking), parents))
             if found:
                 return found
         for parent in bitfield.members(parents):

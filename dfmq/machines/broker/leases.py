@@ -45,6 +45,8 @@ class Leases:
         #: task → piece → child → lease
         self._by_piece: dict[TaskId, dict[int, dict[int, LiveLease]]] = {}
         self._next_id = 1
+        #: child → the parents it has had, a bit set: they are connected. A guess: peers come and go
+        self.acquainted: dict[int, int] = {}
         self.deadlines: Deadlines[LeaseId] = Deadlines()
         #: when to look whether a lease takes longer than it should
         self.patience: Deadlines[LeaseId] = Deadlines()
@@ -68,6 +70,7 @@ class Leases:
         self._by_child.setdefault(child, {})[lease.id] = lease
         self._by_parent.setdefault(parent, {})[lease.id] = lease
         self._slots.book(parent, cost)
+        self.acquainted[child] = self.acquainted.get(child, 0) | 1 << parent
         self.deadlines.set(lease.id, now + seconds)
         self.patience.set(lease.id, now + patience)
         return lease
@@ -84,6 +87,11 @@ class Leases:
         self._slots.release(lease.parent, lease.cost)
         self.deadlines.clear(lease.id)
         self.patience.clear(lease.id)
+
+    def forget(self, child: int) -> None:
+        """The peer is gone; its leases were ended before. Whoever gets its index may be taken for an acquaintance of
+        others, and costs them a connection."""
+        self.acquainted.pop(child, None)
 
     def get(self, lease: LeaseId) -> LiveLease | None:
         """The live lease of this id."""

@@ -163,6 +163,7 @@ class BrokerMachine:
             task.unhold(index, task.held.get(index, 0))
             self._desk.catalog.untie(task, index)
         self._desk.slots.leave(index)
+        self._desk.leases.forget(index)
         self._desk.rates.leave(index)
         self._desk.health.leave(peer.host, index, self._now)
         self._desk.roster.leave(peer)

@@ -8,6 +8,7 @@ from support.broker_swarm import PIECES, TASKS, Member, Swarm
 from support.broker_talk import BrokerTalk, leases, with_content
 from support.talk import GENERATION, TASK, peer_id
 
+from dfmq.machines.broker.ranking import ENOUGH_PARENTS
 from dfmq.machines.broker.rates import MOST_IN_FLIGHT
 from dfmq.machines.broker.scheduler import FAILURES_BEFORE_REST, MOST_REST_SECONDS, WORK_PER_EVENT
 from dfmq.machines.events import DeadlineReached, PeerSaid
@@ -47,6 +48,21 @@ def test_among_equals_the_parent_nearest_to_a_whole_holder_is_taken() -> None:
         assert {lease.parent for lease in leases(want(broker, "two", 2))} == {peer_id("seed")}
         broker.hears("two", said.Close(task=TASK))
         broker.opens("two", 0)
+
+
+def test_a_child_that_has_had_enough_parents_stays_with_them() -> None:
+    """A new pair costs two connections; so many parents have what it lacks anyway."""
+    holders = [f"holder{number}" for number in range(2 * ENOUGH_PARENTS)]
+    broker = with_content(*holders, "child", seed_slots=64)
+    for name in holders:
+        have(broker, name, 0)
+        have(broker, name, 1)
+    parents = set()
+    for _ in range(20 * ENOUGH_PARENTS):
+        parents |= {lease.parent for lease in leases(want(broker, "child"))}
+        broker.hears("child", said.Close(task=TASK))
+        broker.opens("child", 0)
+    assert len(parents) == ENOUGH_PARENTS
 
 
 def test_the_first_children_get_different_pieces_so_that_they_can_serve_each_other() -> None:
