@@ -95,7 +95,7 @@ def main() -> None:
         panel(rows, "peak RSS of a receiver, MB", "rss_mb"),
         panel(rows, "left the source or seeder, copies", "source_x"),
     ]
-    report("loopback-cold" if chosen.cold else "loopback", title, rows, panels, chosen)
+    report("loopback-cold" if chosen.cold else "loopback", title, rows, panels, chosen, systems.versions(chosen.only))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -33,10 +34,21 @@ def setup() -> dict[str, Any]:
         "command": " ".join(["python -m", f"bench.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "cores": os.cpu_count(),
         "cpu": model.group(1).strip() if model else platform.machine(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30), 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "libzmq": zmq.zmq_version(),
+        "commit": first_line("git", "-C", str(FIGURES.parent), "describe", "--always", "--dirty") or "unknown",
     }
+
+
+def first_line(*command: str) -> str:
+    """The first line a command prints, as one that tells its version; "" when it cannot be run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except OSError:
+        return ""
+    return next(iter((done.stdout or done.stderr).splitlines()), "") if not done.returncode else ""
 
 
 def median(values: Sequence[float]) -> float:
@@ -79,9 +91,17 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def report(name: str, title: str, rows: Mapping[str, Row], panels: Sequence[Panel], chosen: argparse.Namespace) -> None:
-    """Print set-up and table; write what --json and --figure ask for. `name` is the bench's."""
-    made = setup()
+def report(
+    name: str,
+    title: str,
+    rows: Mapping[str, Row],
+    panels: Sequence[Panel],
+    chosen: argparse.Namespace,
+    versions: Mapping[str, str] | None = None,
+) -> None:
+    """Print set-up and table; write what --json and --figure ask for. `name` is the bench's, `versions` of what was
+    measured beside dfmq."""
+    made = setup() | ({"versions": dict(versions)} if versions else {})
     note = f"{made['cores']} × {made['cpu']}, Linux {made['kernel']}, Python {made['python']}, {made['date']}"
     print(json.dumps(made))
     print(title)

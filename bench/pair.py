@@ -19,7 +19,7 @@ from bench.content import MIB, make_file
 from bench.figure import Bars
 from bench.fleet import PYTHON, Fleet, fleet
 from bench.meter import Crowd, Receiver, Watch, cpu_seconds
-from bench.outcome import medians, report
+from bench.outcome import first_line, medians, report
 from dfmq.model.task import Request
 from dfmq.nodes.get import HostPeer
 from dfmq.wire.messages import Done, Sorry
@@ -151,4 +151,4 @@ def run(chosen: argparse.Namespace) -> None:
     rows = {case: medians(each) for case, each in done.items()}
     panels = [Bars(title="GB/s, one pair", bars={case: row["GB_per_s"] for case, row in rows.items()}, target=1.5)]
     title = f"{chosen.size_mib} MiB from one sender to one receiver, warm files, medians of {chosen.rounds}"
-    report("pair", title, rows, panels, chosen)
+    report("pair", title, rows, panels, chosen, {"curl": first_line("curl", "--version")})

@@ -114,7 +114,7 @@ def main() -> None:
         panel(rows, "slowest", "max_x"),
         left(rows),
     ]
-    report("shaped-spread" if chosen.spread else "shaped", title, rows, panels, chosen)
+    report("shaped-spread" if chosen.spread else "shaped", title, rows, panels, chosen, systems.versions(chosen.only))
 
 
 if __name__ == "__main__":

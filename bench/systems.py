@@ -19,6 +19,7 @@ from pathlib import Path
 from bench import content
 from bench.fleet import PYTHON, Fleet, Process
 from bench.meter import ROOT, Crowd, Memory, Receiver, Round, Watch, cpu_seconds, idle_seconds
+from bench.outcome import first_line
 from bench.tracker import make_torrent
 
 
@@ -284,6 +285,18 @@ def present(names: list[str]) -> list[str]:
         else:
             print(f"{name}: skipped, {program} is not installed: {install}", flush=True)
     return found
+
+
+def versions(names: list[str]) -> dict[str, str]:
+    """What each of the systems says it is; and nginx."""
+    asked = {"nginx": ["nginx", "-v"]}
+    for name in names:
+        program = SYSTEMS[name][1]
+        if program == "libtorrent":
+            asked[name] = [torrent_python() or PYTHON, "-c", "import libtorrent; print(libtorrent.__version__)"]
+        elif name != "dfmq":
+            asked[name] = [program, "--version"]
+    return {name: first_line(*command) for name, command in asked.items()}
 
 
 def run(name: str, stage: Stage) -> Round:
