@@ -88,6 +88,13 @@ COUNTERS: dict[str, tuple[Counter, ...]] = {
     "store.evicted": (Counter("dfmq_store_evictions", "Contents deleted to make room."),),
 }
 
+#: records that add one to one counter, and that is all they do: these come with every lease
+_PLAIN = tuple(
+    name
+    for name, counters in COUNTERS.items()
+    if len(counters) == 1 and not counters[0].label and not counters[0].adds and name != "get.done"
+)
+
 
 class Metrics:
     """The numbers of one process. Law: a counter never falls."""
@@ -96,6 +103,8 @@ class Metrics:
         self._role = role
         #: (counter, label value) → count; every counter stands here from the start, so a rate has a zero to begin at
         self._counts: dict[tuple[Counter, str], float] = {}
+        #: record → how many, of those that are not in `_counts` before they are shown
+        self._plain = dict.fromkeys(_PLAIN, 0)
         self._gauges: dict[str, float] = {}
         self._pressure = PRESSURES[0]
         for counters in COUNTERS.values():
@@ -108,6 +117,9 @@ class Metrics:
     def see(self, record_name: str, fields: Mapping[str, Any]) -> None:
         """Count a record. Read of its fields: `code`, `seed`, `bytes`, `level`, and of `get.done` `from_source`,
         `from_seed`, `from_peers`, `from_store`, in the record or in its `receipt`; what is missing counts nothing."""
+        if record_name in self._plain:
+            self._plain[record_name] += 1
+            return
         for counter in COUNTERS.get(record_name, ()):
             amount = _amount(fields.get(counter.adds)) if counter.adds else 1.0
             self._add(counter, _label(counter, record_name, fields), amount)
@@ -143,6 +155,8 @@ class Metrics:
 
         yield InfoMetricFamily("dfmq_node", "This process.", {"version": dfmq.__version__, "role": self._role})
         families: dict[str, CounterMetricFamily] = {}
+        for name, number in self._plain.items():
+            self._counts[COUNTERS[name][0], ""] = float(number)
         for (counter, label), count in self._counts.items():
             labels = [counter.label] if counter.label else []
             family = families.setdefault(counter.name, CounterMetricFamily(counter.name, counter.help, labels=labels))

@@ -1,0 +1,36 @@
+"""The journal of records: what is written, and what is only counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dfmq.edges.journal import MOST_ROUTINE, Journal
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_record_is_a_line_with_short_ids(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", "broker")
+    journal.add("lease.failed", {"task": bytes(range(16)), "code": "stalled"})
+    journal.close()
+    (line,) = lines(tmp_path / "journal.jsonl")
+    assert line.pop("at") > 0
+    assert line == {"node": "broker", "record": "lease.failed", "task": "00010203", "code": "stalled"}
+
+
+def test_records_of_every_lease_are_left_out_when_they_are_too_many_and_counted(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", "broker")
+    for number in range(MOST_ROUTINE + 7):
+        journal.add("lease.granted", {"lease": number})
+        journal.add("lease.failed", {"lease": number})
+    journal.flush()
+    journal.add("lease.granted", {"lease": 1000})
+    journal.close()
+    written = lines(tmp_path / "journal.jsonl")
+    assert [line["lease"] for line in written if line["record"] == "lease.granted"] == [*range(MOST_ROUTINE), 1000]
+    assert sum(line["record"] == "lease.failed" for line in written) == MOST_ROUTINE + 7
+    assert [line["count"] for line in written if line["record"] == "records.omitted"] == [7]
