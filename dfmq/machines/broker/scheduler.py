@@ -239,7 +239,7 @@ class Scheduler:
                     left -= 1
                     self.wants.list(duty)
             elif (queue := self.wants.parked.get(task_id)) is not None:
-                for child in queue.parked:
+                for child in self._desk.slots.in_order_of_room(queue.parked):
                     self.wants.list(("serve", task_id, child))
 
     # ── serving the parked from one parent ───────────────────────────────────────────────────────────────────────
@@ -271,13 +271,19 @@ class Scheduler:
         return True
 
     def _first_in_order(self, task: Task, queue: Queue, parent: int, offered: int) -> tuple[int, int] | None:
+        """Of those that came first, one that can pass it on; if there is none, who came first of all."""
+        room, found = self._desk.slots.room, None
         for at, child in enumerate(queue.parked):
             if at == SCANNED_IN_ORDER:
-                return None
-            piece = self._choosing.from_parent(task, child, parent, offered)
-            if piece is not None:
-                return child, piece
-        return None
+                break
+            has_room = room >> child & 1
+            if found is None or has_room:
+                piece = self._choosing.from_parent(task, child, parent, offered)
+                if piece is not None:
+                    found = child, piece
+                    if has_room:
+                        break
+        return found
 
     def _first_by_piece(self, task: Task, queue: Queue, parent: int, offered: int) -> tuple[int, int] | None:
         """Many are parked: find one that lacks something offered, and note what nobody lacks."""

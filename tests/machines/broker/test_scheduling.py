@@ -148,6 +148,19 @@ def test_the_parked_are_served_in_the_order_they_came() -> None:
     assert [children.index(swarm.members[peer]) for peer in swarm.granted_to] == [n % 5 for n in range(23)]
 
 
+def test_a_new_piece_goes_first_to_children_that_can_pass_it_on() -> None:
+    """Everybody waits while the source is read: after three pieces all uplinks are at work, none below a full one."""
+    swarm = Swarm()
+    seed = swarm.join(seed=True, slots=6)
+    children = [swarm.join() for _ in range(40)]
+    for child in children:
+        swarm.opens(child, TASKS[0], 3)
+    swarm.permit_sourced(seed, next(iter(seed.permits)))
+    for piece in range(3):
+        swarm.say(seed, swarm.proven(TASKS[0], piece))
+    assert [len(child.leases) for child in children] == [3] * 40
+
+
 def test_a_parent_that_has_more_room_now_serves_as_many_of_the_parked_as_fit() -> None:
     """They want two pieces each, and being slow get one at a time."""
     swarm = a_swarm(children=0, slots=1)
