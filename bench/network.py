@@ -74,11 +74,27 @@ class Network:
 def network() -> Iterator[Network]:
     """An empty network; everything is taken down at the end."""
     made = Network(f"dfmq{os.getpid()}-")
-    made.open()
+    with _room_for_neighbours():
+        made.open()
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@contextlib.contextmanager
+def _room_for_neighbours() -> Iterator[None]:
+    """All namespaces of a kernel share one table of neighbours (ARP), of 1024 as it comes: 32 hosts that talk to each
+    other fill it, and from then on packets to new ones are dropped for seconds. Real hosts have a table each."""
+    tables = [Path(f"/proc/sys/net/ipv4/neigh/default/gc_thresh{number}") for number in (3, 2, 1)]
+    before = [table.read_text() for table in tables]
     try:
-        yield made
+        for table in tables:
+            table.write_text(str(max(int(table.read_text()), 65_536)))
+        yield
     finally:
-        made.close()
+        for table, text in zip(reversed(tables), reversed(before), strict=True):
+            table.write_text(text)
 
 
 def may_make_networks() -> bool:

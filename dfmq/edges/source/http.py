@@ -23,6 +23,8 @@ from dfmq.errors import SourceError
 from dfmq.model.settings import SourceSettings
 from dfmq.model.task import shown
 
+#: Read ahead of us, at most twice this much.
+READ_AHEAD_BYTES = 1 << 20
 #: Characters a URL may have on the wire (RFC 3986, section 2); others are quoted first.
 _WIRE = frozenset(string.ascii_letters + string.digits + "-._~:/?#[]@!$&'()*+,;=%")
 
@@ -82,6 +84,8 @@ class HttpSource:
                 allow_redirects=False,
                 proxy=proxy,
                 proxy_headers=through if proxy and scheme == "https" else None,
+                # aiohttp stops reading at twice this; with its own 64 KiB it stops and goes on at every read.
+                read_bufsize=READ_AHEAD_BYTES,
             )
         except FAULTS as error:
             raise unanswered(error, host, port, shown(hop.url), self._settings) from error

@@ -15,6 +15,9 @@ from dfmq.model.ids import TaskId, short
 
 #: Files kept open for reading; each costs two descriptors, the map holds one of its own.
 MOST_WINDOWS = 64
+#: After so many octets given out of a map its pages are let go: they stay in the system's cache, and come back by
+#: themselves where a slice is still being sent. Else a seed's memory would look as large as what it serves.
+LET_GO_BYTES = 32 << 20
 
 
 class Window:
@@ -26,18 +29,25 @@ class Window:
         self.fd = os.open(shelf.data_path, os.O_RDONLY | os.O_CLOEXEC)
         self._map: mmap.mmap | None = None
         self._view = memoryview(b"")
+        #: given out since the pages were let go
+        self._given = 0
 
     def look(self) -> os.stat_result:
         """The file as it is now."""
         return os.fstat(self.fd)
 
-    def mapped(self, size: int) -> memoryview:
-        """The whole file of `size` octets, at least one, as memory. A file that has grown is mapped anew; the old map
-        lives on in its slices."""
-        if len(self._view) < size:
+    def mapped(self, size: int, offset: int, length: int) -> memoryview:
+        """A slice of the file of `size` octets, at least one, as memory. A file that has grown is mapped anew; the old
+        map lives on in its slices."""
+        if self._map is None or len(self._view) < size:
             self._map = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
             self._view = memoryview(self._map)
-        return self._view
+        self._given += length
+        if self._given > LET_GO_BYTES:
+            self._given = length
+            if hasattr(mmap, "MADV_DONTNEED"):
+                self._map.madvise(mmap.MADV_DONTNEED)
+        return self._view[offset : offset + length]
 
     def close(self) -> None:
         """Close the file; the map has a descriptor of its own."""
@@ -126,7 +136,7 @@ def _span(window: Window, offset: int, length: int, *, may_map: bool) -> memoryv
         window.unmap()
         return _proven(window, offset, length)
     if look.st_nlink == 1 and may_map:
-        return window.mapped(look.st_size)[offset : offset + length]
+        return window.mapped(look.st_size, offset, length)
     window.unmap()
     return _read(window, offset, length)
 

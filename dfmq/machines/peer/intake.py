@@ -66,8 +66,11 @@ class Intake:
         assembly, owner = inflow.assembly, inflow.owner
         if assembly.proofs.get(chunk) != event.digest or length != inflow.length_of(chunk):
             return self._rejected(inflow, event, "corrupt", "not what the broker's digest names", now)
+        is_first, asked_at = not inflow.received, inflow.heard_at
         if not inflow.take(length, now):
             return self._rejected(inflow, event, "refused", "sent beyond its credit", now)
+        if is_first:
+            self.window.answered(now - asked_at)
         self.meter.add(length, now)
         if assembly.proven >> chunk & 1:
             self.purse.returned(length)

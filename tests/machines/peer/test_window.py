@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dfmq.machines.peer.window import MOST_IN_FLIGHT, Window
+from dfmq.machines.peer.window import MOST_IN_FLIGHT, REMEMBERED, Window
 
 MIB = 1 << 20
 
@@ -23,6 +23,16 @@ def test_leases_in_flight_follow_rate_and_control_round_trip(
     rate: int, round_trip: float, piece: int, expected: int
 ) -> None:
     assert Window().in_flight(rate, round_trip, piece) == expected
+
+
+def test_a_parents_quickest_answer_counts_as_the_way_to_it() -> None:
+    window = Window()
+    for seconds in (2.0, 0.15, 0.4):
+        window.answered(seconds)
+    assert window.in_flight(2_500_000, 0.0, 256 << 10) == 6
+    for _ in range(REMEMBERED):
+        window.answered(0.3)
+    assert window.in_flight(2_500_000, 0.0, 256 << 10) == 9, "the old answers are forgotten"
 
 
 def test_full_pressure_halves_the_window_and_it_does_not_grow_until_the_pressure_is_over() -> None:
