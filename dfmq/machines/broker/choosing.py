@@ -65,21 +65,29 @@ class Choosing:
 
     def _candidates(self, task: Task, child: int, pieces: Iterable[int], parents: int) -> list[ranking.Candidate]:
         """Some of these parents for each of these pieces they could give."""
-        whole, taken, partial = task.whole, task.taken, ~(self._rates.slow | self._health.barred)
+        whole, taken, takers_of = task.whole, task.taken, self._leases.of_pieces(task.id)
         level_of, chance, candidates = self._slots.level_of, self._rng.random, []
+        partial = ~(self._rates.slow | self._health.barred)
         acquainted = self._leases.acquainted.get(child, 0)
         if acquainted.bit_count() < ranking.ENOUGH_PARENTS:
             acquainted = 0
         for piece in pieces:
-            holders = whole[piece] | (taken.get(piece, 0) & partial)
-            if possible := holders & parents:
-                rarity, takers = holders.bit_count(), self._leases.takers(task.id, piece)
-                known = possible & acquainted
-                is_new = int(bool(acquainted) and not known)
-                for parent in ranking.sample(known or possible, ranking.SAMPLED_HOLDERS, self._rng):
-                    taking = takers.get(parent)
-                    depth = taking.depth + 1 if taking is not None else 0
-                    candidates.append((is_new, level_of[parent], depth, rarity, chance(), piece, parent))
+            holders = whole[piece]
+            if piece in taken:
+                holders |= taken[piece] & partial
+            possible = holders & parents
+            if not possible:
+                continue
+            rarity, takers = holders.bit_count(), takers_of.get(piece)
+            is_new = 0
+            if acquainted:
+                if known := possible & acquainted:
+                    possible = known
+                else:
+                    is_new = 1
+            for parent in ranking.sample_holders(possible, chance):
+                depth = takers[parent].depth + 1 if takers and parent in takers else 0
+                candidates.append((is_new, level_of[parent], depth, rarity, chance(), piece, parent))
         return candidates
 
     def _best(self, task: Task, child: int, candidates: list[ranking.Candidate]) -> Choice | None:
@@ -97,9 +105,17 @@ class Choosing:
     def _best_of_all(self, task: Task, child: int, lacking: int, parents: int) -> Choice | None:
         """As `_best` over all lacking pieces, missing none; by parent instead of by piece where these are fewer."""
         if lacking.bit_count() <= parents.bit_count():
-            found = self._best(task, child, self._candidates(task, child, bitfield.members(lacking), parents))
+            candidates = self._candidates(task, child, bitfield.members(lacking), parents)
+            if not candidates:
+                # Nobody among these holds or takes any of them.
+                return None
+            found = self._best(task, child, candidates)
             if found:
                 return found
+            givers = 0
+            for piece in bitfield.members(lacking):
+                givers |= task.whole[piece] | task.taken.get(piece, 0)
+            parents &= givers
         for parent in bitfield.members(parents):
             offered = self.offered(task, parent) & lacking
             if whole := offered & task.held.get(parent, 0):

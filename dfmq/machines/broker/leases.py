@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dfmq.errors import InvariantViolated
+from dfmq.machines.broker.backstops import Backstops
 from dfmq.machines.broker.slots import Slots
-from dfmq.machines.deadlines import Deadlines
 from dfmq.model.ids import LeaseId, TaskId
 
 K = TypeVar("K")
@@ -30,7 +30,7 @@ class LiveLease:
     depth: int
 
 
-_NOBODY: dict[int, LiveLease] = {}
+_NONE: dict[int, dict[int, LiveLease]] = {}
 
 
 class Leases:
@@ -47,9 +47,9 @@ class Leases:
         self._next_id = 1
         #: child → the parents it has had, a bit set: they are connected. A guess: peers come and go
         self.acquainted: dict[int, int] = {}
-        self.deadlines: Deadlines[LeaseId] = Deadlines()
+        self.deadlines: Backstops[LeaseId] = Backstops()
         #: when to look whether a lease takes longer than it should
-        self.patience: Deadlines[LeaseId] = Deadlines()
+        self.patience: Backstops[LeaseId] = Backstops()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -103,10 +103,9 @@ class Leases:
         takers = pieces.get(piece) if pieces else None
         return takers.get(child) if takers else None
 
-    def takers(self, task: TaskId, piece: int) -> dict[int, LiveLease]:
-        """Child → lease of those that are taking the piece. Not to be changed."""
-        pieces = self._by_piece.get(task)
-        return pieces.get(piece, _NOBODY) if pieces else _NOBODY
+    def of_pieces(self, task: TaskId) -> dict[int, dict[int, LiveLease]]:
+        """Piece → child → lease of those that are being taken. Not to be changed."""
+        return self._by_piece.get(task, _NONE)
 
     def of_child(self, child: int) -> list[LiveLease]:
         """Everything this peer is receiving."""

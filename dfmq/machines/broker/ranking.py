@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 #: pieces and holders of each looked at per choice. More is not better: whoever takes the least loaded of all builds
 #: chains, one child under the other, each a chunk later than its parent. Measured by simulation (1000 peers, 50 pieces,
@@ -44,6 +44,23 @@ def sample(bits: int, count: int, rng: random.Random) -> Iterable[int]:
         rest = bits >> at
         drawn[at + (rest & -rest).bit_length() - 1] = None
     return drawn
+
+
+def sample_holders(bits: int, random: Callable[[], float]) -> Iterable[int]:
+    """As `sample` with SAMPLED_HOLDERS, which is two: called eight times a grant, this is a third of its cost."""
+    if bits.bit_count() > SAMPLED_HOLDERS:
+        top = bits.bit_length()
+        at, other = int(random() * top), int(random() * top)
+        rest = bits >> at
+        first = at + (rest & -rest).bit_length() - 1
+        if at <= other <= first:
+            return (first,)
+        rest = bits >> other
+        second = other + (rest & -rest).bit_length() - 1
+        return (first, second) if first != second else (first,)
+    low = bits & -bits
+    rest = bits ^ low
+    return (low.bit_length() - 1, rest.bit_length() - 1) if rest else (low.bit_length() - 1,)
 
 
 def pick(bits: int, rng: random.Random) -> int:

@@ -1,0 +1,110 @@
+"""Named instants that hardly ever come, and which of them comes first. As machines/deadlines, for many keys."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+#: instants that are not near stand by steps of so much, unsorted; a power of two, so that nothing is rounded
+STEPS_PER_SECOND = 64
+#: stale entries are dropped when they are so many times the live ones
+MOST_STALE = 3
+FEW = 64
+
+
+class Backstops(Generic[K]):
+    """At most one instant a key. Law: every live key has an entry at its instant, in the heap when that is before the
+    horizon, in its step otherwise; stale entries are skipped.
+
+    A lease ends long before its deadline: what is cleared by then never gets into the heap, which was a tenth of a
+    grant's cost. Where instants do come, or keys are few, Deadlines is the quicker.
+    """
+
+    def __init__(self) -> None:
+        self._at: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._horizon = float("-inf")
+        #: step → its entries, and the steps there are, a heap
+        self._later: dict[int, list[tuple[float, int, K]]] = {}
+        self._steps: list[int] = []
+        self._entries = 0
+        self._turn = 0
+
+    def set(self, key: K, at: float) -> None:
+        """Give or move a key's instant."""
+        if self._at.get(key) == at:
+            return
+        self._at[key] = at
+        self._turn += 1
+        self._enter((at, self._turn, key))
+        self._entries += 1
+        if self._entries > FEW and self._entries > (1 + MOST_STALE) * len(self._at):
+            self._rebuild()
+
+    def _enter(self, entry: tuple[float, int, K]) -> None:
+        if entry[0] < self._horizon:
+            heapq.heappush(self._heap, entry)
+            return
+        step = int(entry[0] * STEPS_PER_SECOND)
+        row = self._later.get(step)
+        if row is None:
+            self._later[step] = [entry]
+            heapq.heappush(self._steps, step)
+        else:
+            row.append(entry)
+
+    def _rebuild(self) -> None:
+        self._heap, self._later, self._steps, self._horizon = [], {}, [], float("-inf")
+        for key, at in self._at.items():
+            self._turn += 1
+            self._enter((at, self._turn, key))
+        self._entries = len(self._at)
+
+    def clear(self, key: K) -> None:
+        """Forget a key; unknown keys are fine."""
+        self._at.pop(key, None)
+
+    def at(self, key: K) -> float | None:
+        """The key's instant."""
+        return self._at.get(key)
+
+    def next(self) -> float | None:
+        """The earliest instant."""
+        live = self._at
+        while True:
+            heap = self._heap
+            while heap:
+                at, _, key = heap[0]
+                if live.get(key) == at:
+                    return at
+                heapq.heappop(heap)
+                self._entries -= 1
+            if not self._steps:
+                return None
+            self._open_step()
+
+    def _open_step(self) -> None:
+        """The heap is empty: what is still live of the earliest step goes there."""
+        step = heapq.heappop(self._steps)
+        row = self._later.pop(step)
+        live = self._at
+        self._heap = [entry for entry in row if live.get(entry[2]) == entry[0]]
+        heapq.heapify(self._heap)
+        self._entries -= len(row) - len(self._heap)
+        self._horizon = (step + 1) / STEPS_PER_SECOND
+
+    def due(self, now: float) -> list[K]:
+        """Take out every key whose instant has come, earliest first."""
+        keys = []
+        while (at := self.next()) is not None and at <= now:
+            key = heapq.heappop(self._heap)[2]
+            self._entries -= 1
+            del self._at[key]
+            keys.append(key)
+        return keys
+
+    def __len__(self) -> int:
+        return len(self._at)
