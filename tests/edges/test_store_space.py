@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from support.disk import Bench, Material, bench, small_disk
 
+from dfmq.edges.store import space
+from dfmq.edges.store.shelf import Shelf
+from dfmq.edges.store.shelves import Shelves
 from dfmq.edges.store.space import Space, Tenant
 from dfmq.errors import NoSpace
 from dfmq.model.ids import TaskId
@@ -73,6 +76,30 @@ def test_promises_to_others_count_as_taken() -> None:
         FakeDisk(100).victims(60, 50, [])
 
 
+def test_what_surely_fits_needs_no_look_at_every_task() -> None:
+    disk = FakeDisk(1000, floor=40)
+    assert disk.has_room(900, 60)
+    assert not disk.has_room(900, 61)
+
+
+def test_against_a_quota_every_task_is_looked_at_once_then_what_was_added_is_counted() -> None:
+    block = 4096
+    disk = FakeDisk(10**9, quota=10 * block)
+    assert not disk.has_room(1, 0)
+    assert disk.victims(block, 0, [tenant(1, 5 * block, 1.0)]) == []
+    # 6 of 10 are used now. A file of one octet takes a block of the disk.
+    assert disk.has_room(1, 0) and disk.has_room(1, 0)
+    assert not disk.has_room(block, 2 * block)
+    assert disk.has_room(2 * block, 0)
+    assert not disk.has_room(1, 0)
+
+
+def test_what_is_used_is_not_known_any_more_once_something_had_to_go() -> None:
+    disk = FakeDisk(10**9, quota=100_000)
+    assert names(disk.victims(1, 0, [tenant(1, 100_000, 1.0)])) == [1]
+    assert not disk.has_room(1, 0)
+
+
 def test_a_refusal_says_how_much_how_little_where_and_what_to_do() -> None:
     with pytest.raises(NoSpace) as refusal:
         FakeDisk(2 * GIB, floor=256 * MIB).victims(3 * GIB, 0, [])
@@ -102,6 +129,38 @@ def test_a_quota_evicts_the_oldest_unpinned_and_says_that_it_is_gone(tmp_path: P
         assert b.ears.next("opened")[0] == made[3].task
         assert b.load(made[0]).held
         assert b.load(made[1]) is None
+
+
+def test_contents_that_are_only_held_are_not_looked_at_to_open_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [Material(5000, seed, f"http://host/{seed}") for seed in range(4)]
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0)) as b:
+        for each in made[:3]:
+            b.fill(each)
+            b.wait_for_mark(each)
+        looked: list[TaskId] = []
+
+        def promised(self: Shelf) -> int:
+            looked.append(self.task)
+            return 0
+
+        monkeypatch.setattr(Shelf, "promised", promised)
+        monkeypatch.setattr(Shelves, "on_disk", lambda self: pytest.fail("every task is looked at"))
+        b.open(made[3])
+        assert not looked
+
+
+def test_what_was_promised_to_an_open_content_is_kept_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "_try_allocate", lambda fd, mode, length: False)
+    first, second = Material(100_000, 1, "http://host/1"), Material(100_000, 2, "http://host/2")
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0)) as b:
+        monkeypatch.setattr(Space, "free", lambda self: 150_000)
+        b.open(first)
+        b.store.open(second.task, second.content, second.request)
+        assert b.ears.next("failed")[1] == "no_space"
+        b.store.drop(first.task)
+        b.open(second)
 
 
 def test_a_content_beyond_the_quota_is_refused_before_anything_goes(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ class Shelves:
         self.pinned: set[TaskId] = set()
         #: tasks whose remains are being proven → jobs that wait for it
         self._waiting: dict[TaskId, list[Job]] = {}
+        #: those on a shelf that may still be owed room: opened to be written, and not known to be finished and closed
+        self._owed: dict[TaskId, Shelf] = {}
 
     def folder_of(self, task: TaskId) -> Path:
         """Where a task's files are."""
@@ -193,6 +195,7 @@ class Shelves:
         try:
             if shelf is None or not self._continue(shelf, opening):
                 shelf = self._create(task, opening)
+            self._owed[task] = shelf
         except (OSError, StoreError) as error:
             self.ears.failed(task, *self.reason(error, content.cut.length or 0))
             return
@@ -296,12 +299,25 @@ class Shelves:
         """See that `need` more octets fit, by deleting what is not in use. Raises NoSpace, OSError."""
         if need <= 0:
             return
-        promised = sum(shelf.promised() for shelf in self.by_task.values() if shelf.task != for_task)
+        promised = self._promised(for_task)
+        if self._space.has_room(need, promised):
+            return
         tenants = [t for t in map(self._tenant, self.on_disk()) if t is not None]
         for task in self._space.victims(need, promised, tenants):
             log.info("task %s: evicted to make room", short(task))
             self._remove(task)
             self.ears.damaged(task, "evicted")
+
+    def _promised(self, for_task: TaskId) -> int:
+        """Octets granted to other tasks for which no blocks are set aside yet. Of thousands of contents that are
+        loaded a few are written: only those are looked at."""
+        total = 0
+        for task, shelf in list(self._owed.items()):
+            if self.by_task.get(task) is not shelf or (shelf.stamp is not None and not shelf.is_open):
+                del self._owed[task]
+            elif task != for_task:
+                total += shelf.promised()
+        return total
 
     def _tenant(self, task: TaskId) -> Tenant | None:
         shelf = self.by_task.get(task)

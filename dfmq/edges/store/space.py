@@ -19,6 +19,8 @@ JOURNAL = "journal"
 
 #: st_blocks counts in these, whatever the file system's own blocks are
 _BLOCK = 512
+#: what the shortest file takes of most file systems
+_DISK_BLOCK = 4096
 #: fallocate(2): allocate beyond the end without moving it
 _KEEP_SIZE = 1
 #: errno of a file system (or libc) that cannot allocate ahead
@@ -87,6 +89,11 @@ def _try_allocate(fd: int, mode: int, length: int) -> bool:
     return True
 
 
+def _in_blocks(length: int) -> int:
+    """What a file of this length takes of most disks."""
+    return -(-length // _DISK_BLOCK) * _DISK_BLOCK
+
+
 def allocated(fd: int) -> int:
     """Octets of disk the file takes."""
     return os.fstat(fd).st_blocks * _BLOCK
@@ -99,11 +106,24 @@ class Space:
         self._folder = folder
         self._floor = settings.free_floor_bytes
         self._quota = settings.quota_bytes
+        #: at most so much is used, as far as is known without looking at every task; None: look
+        self._most_used: int | None = None
 
     def free(self) -> int:
         """Octets this user may still write to the disk."""
         stat = os.statvfs(self._folder)
         return stat.f_bavail * stat.f_frsize
+
+    def has_room(self, need: int, promised: int) -> bool:
+        """Whether `need` more octets surely fit beside the `promised` ones as it is; if so they count as used. False:
+        every task must be looked at (`victims`), which takes longer the more there are."""
+        if need + promised + self._floor > self.free():
+            return False
+        if self._quota:
+            if self._most_used is None or self._most_used + need + promised > self._quota:
+                return False
+            self._most_used += _in_blocks(need)
+        return True
 
     def victims(self, need: int, promised: int, tenants: Sequence[Tenant]) -> list[TaskId]:
         """The tasks to delete, least recently used first, so that `need` more octets fit beside the `promised` ones
@@ -112,7 +132,9 @@ class Space:
         used = sum(tenant.size for tenant in tenants)
         short = need + promised + self._floor - free
         over = need + promised + used - self._quota if self._quota else 0
+        self._most_used = None
         if short <= 0 and over <= 0:
+            self._most_used = used + _in_blocks(need)
             return []
         candidates = sorted((t for t in tenants if not t.is_needed), key=lambda t: t.used_at)
         freeable = sum(t.size for t in candidates if not t.is_linked)
