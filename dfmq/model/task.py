@@ -43,6 +43,9 @@ RESERVED_HEADERS = frozenset(
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Word = Annotated[str, msgspec.Meta(max_length=256)]
 
+#: what no URL has: control characters, and lone surrogates, which arguments that were no text come as
+_UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 
@@ -111,23 +114,24 @@ def canonical_url(url: str, filters: tuple[str, ...] = ()) -> str:
 
 
 def _split(url: str) -> SplitResult:
-    name = repr(shown(url))
-    if any(ord(c) < 0x20 or c == "\x7f" for c in url) or not _is_text(url):
-        raise SettingsError(f"URL {name}: it has control characters or stray octets in it; quote them as %XX")
+    if _UNFIT.search(url):
+        raise SettingsError(f"URL {shown(url)!r}: it has control characters or stray octets in it; quote them as %XX")
     try:
         parts = urlsplit(url.strip())
         _ = parts.port
     except ValueError as error:
-        raise SettingsError(f"URL {name}: it cannot be read; look at its host, port and brackets") from error
+        raise SettingsError(f"URL {shown(url)!r}: it cannot be read; look at its host, port and brackets") from error
     scheme = parts.scheme.lower()
     if not scheme or "://" not in url:
-        raise SettingsError(f"{name} is not a URL: write it with a scheme, as https://HOST/PATH or file:///PATH")
+        raise SettingsError(
+            f"{shown(url)!r} is not a URL: write it with a scheme, as https://HOST/PATH or file:///PATH"
+        )
     if scheme not in SCHEMES:
-        raise SettingsError(f"URL {name}: the scheme {scheme!r} is unknown; dfmq reads {', '.join(SCHEMES)}")
+        raise SettingsError(f"URL {shown(url)!r}: the scheme {scheme!r} is unknown; dfmq reads {', '.join(SCHEMES)}")
     if scheme != "file" and not parts.hostname:
-        raise SettingsError(f"URL {name}: it names no host")
+        raise SettingsError(f"URL {shown(url)!r}: it names no host")
     if scheme == "file" and (parts.netloc not in ("", "localhost") or not parts.path.startswith("/")):
-        raise SettingsError(f"URL {name}: a file URL is file:///ABSOLUTE/PATH, read by the broker's host")
+        raise SettingsError(f"URL {shown(url)!r}: a file URL is file:///ABSOLUTE/PATH, read by the broker's host")
     return parts
 
 
@@ -149,8 +153,8 @@ def validate(request: Request) -> Request:
 
 
 def _is_text(text: str) -> bool:
-    """It can be UTF-8: arguments that were no text come as lone surrogates."""
-    return not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
+    """It can be UTF-8."""
+    return text.isascii() or not _SURROGATE.search(text)
 
 
 def task_id(request: Request) -> TaskId:

@@ -30,6 +30,7 @@ from dfmq.model.settings import PeerSettings
 from dfmq.model.task import Shelved
 from dfmq.nodes.driver import Driver
 from dfmq.nodes.fetch import Fetches
+from dfmq.nodes.hearing import Hearing
 from dfmq.nodes.remains import Remains
 from dfmq.wire import codec, envelope, topics
 from dfmq.wire.messages import Answer, Ask, Error, Welcome
@@ -126,7 +127,6 @@ class PeerNode:
         self._pipelines = Pipelines(context)
         self._parents = Parents(context, loop, self.peer, self._hear_parent, self._driver)
         self._notices_heard: set[str] = set()
-        self._hints_heard: dict[TaskId, list[str]] = {}
         self._sampling: asyncio.TimerHandle | None = None
         self._probe = probes.Probe(Path(settings.home))
         try:
@@ -152,6 +152,7 @@ class PeerNode:
         self._exchange = Drain(loop, exchange, self._hear_child, turn=self._driver)
         self._inbox = Drain(loop, inbox, self._take_chunk, copy=False, turn=self._driver)
         self._listener = Drain(loop, sockets.subscriber(context), self._hear_published, turn=self._driver)
+        self._hearing = Hearing(self._listener, self._reach)
         self._control = self._connect_broker()
         self._local: Drain | None = None
         if local:
@@ -321,7 +322,7 @@ class PeerNode:
             do.SendChunk: self._send_chunk,
             do.ForgetInbox: lambda e: self._pipelines.forget(e.inbox),
             do.TellClient: lambda e: self._to_clients.setdefault(e.client, []).append(codec.encode(e.message)),
-            do.Listen: self._listen,
+            do.Listen: lambda e: self._hearing.listen(e.task, e.endpoints),
             do.LoadTask: lambda e: store.load(e.task),
             do.OpenStore: lambda e: store.open(e.task, e.content, e.request, e.etag, e.last_modified),
             do.StoreChunk: self._store_chunk,
@@ -377,22 +378,6 @@ class PeerNode:
         header = codec.encode_chunk_header(effect.lease, effect.piece, effect.chunk)
         if not self._pipelines.send(effect.inbox, header, payload):
             self._loop.call_soon(self._feed, told.ChunkUnsent(effect.lease))
-
-    def _listen(self, effect: do.Listen) -> None:
-        """Hear exactly these neighbours on the task: connect to new ones, leave those no task needs any more."""
-        socket, before = self._listener.socket, self._hints_heard.pop(effect.task, [])
-        others = {endpoint for endpoints in self._hints_heard.values() for endpoint in endpoints}
-        known = others.union(before)
-        wanted = [e for e in dict.fromkeys(effect.endpoints) if e in known or self._reach(e)]
-        if wanted:
-            self._hints_heard[effect.task] = wanted
-            if not before:
-                socket.setsockopt(zmq.SUBSCRIBE, topics.of_task(effect.task))
-        elif before:
-            socket.setsockopt(zmq.UNSUBSCRIBE, topics.of_task(effect.task))
-        for endpoint in set(before) - others.union(wanted):
-            self._listener.disconnect(endpoint)
-        self._listener.look()
 
     def _flush(self) -> None:
         """The turn's end: what was batched goes out."""

@@ -396,6 +396,9 @@ async def test_the_proxy_of_the_environment_is_used(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     await _got(sources, server.url("/x"))
     assert (server.seen("/x")[1][":target"], "proxy-authorization" in server.seen("/x")[1]) == ("/x", False)
+
+
+async def test_a_proxy_of_another_kind_is_refused(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1080")
     assert "no http proxy" in str(await _failure(sources, "http://content.invalid/x"))
 

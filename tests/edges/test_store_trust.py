@@ -9,6 +9,7 @@ import pytest
 from support.disk import Material, bench
 
 from dfmq.edges.store import journal
+from dfmq.edges.store.spans import LEAST_MAPPED_BYTES
 from dfmq.errors import StoreError
 
 
@@ -83,7 +84,7 @@ def test_where_no_boot_is_known_nothing_unsynced_is_believed(tmp_path: Path, mon
 
 
 def test_a_second_name_is_served_without_a_map(tmp_path: Path) -> None:
-    made = Material(8192)
+    made = Material(LEAST_MAPPED_BYTES)
     with bench(tmp_path / "home") as b:
         b.fill(made)
         b.settle()
@@ -94,6 +95,14 @@ def test_a_second_name_is_served_without_a_map(tmp_path: Path) -> None:
         assert b.read(made) == made.octets
         (tmp_path / "output").unlink()
         assert isinstance(b.store.span(made.task, made.generation, 0, 1024), memoryview)
+
+
+def test_a_short_file_is_not_mapped(tmp_path: Path) -> None:
+    made = Material(LEAST_MAPPED_BYTES - 1)
+    with bench(tmp_path) as b:
+        b.fill(made)
+        assert b.store.span(made.task, made.generation, 1000, 1024) == made.octets[1000:2024]
+        assert isinstance(b.store.span(made.task, made.generation, 0, 1024), bytes)
 
 
 def test_an_edited_output_is_noticed_and_its_content_dropped(tmp_path: Path) -> None:
@@ -220,7 +229,7 @@ def test_an_unfinished_file_with_a_second_name_is_not_written_into(tmp_path: Pat
 
 
 def test_what_is_lent_is_read_before_it_has_a_second_name(tmp_path: Path) -> None:
-    made = Material(8192)
+    made = Material(LEAST_MAPPED_BYTES)
     with bench(tmp_path / "home") as b:
         b.store.pin(made.task, True)
         b.fill(made)

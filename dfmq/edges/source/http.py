@@ -38,6 +38,8 @@ class HttpSource:
         self._sessions = Sessions(settings)
         #: replies not closed yet
         self._open: set[SourceReply] = set()
+        #: the environment's; to go through that for every request takes as long as to read a short answer
+        self._proxies = getproxies()
 
     async def ask(self, asked: Asked) -> SourceReply:
         """See Sources.ask."""
@@ -72,7 +74,7 @@ class HttpSource:
         kept = self._sessions.take(*trust)
         held.callback(kept.give_back)
         await self._sessions.close_surplus()
-        proxy, to_proxy = _proxy_for(scheme, host, port)
+        proxy, to_proxy = _proxy_for(self._proxies, scheme, host, port)
         through = [(n, v) for n, v in hop.headers if n.lower() == "proxy-authorization"] or to_proxy
         headers = [(n, v) for n, v in hop.headers if n.lower() != "proxy-authorization"]
         if proxy and scheme == "http":
@@ -182,10 +184,9 @@ def _on_the_wire(url: str) -> URL:
     return URL(url, encoded=_WIRE.issuperset(url))
 
 
-def _proxy_for(scheme: str, host: str, port: int) -> tuple[str | None, list[tuple[str, str]]]:
+def _proxy_for(proxies: dict[str, str], scheme: str, host: str, port: int) -> tuple[str | None, list[tuple[str, str]]]:
     """The proxy the environment names for this place (http_proxy, https_proxy, all_proxy, no_proxy), without its
     userinfo, and the headers that carry it."""
-    proxies = getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
     if not proxy or proxy_bypass(f"{host}:{port}"):
         return None, []

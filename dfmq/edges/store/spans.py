@@ -18,6 +18,8 @@ MOST_WINDOWS = 64
 #: After so many octets given out of a map its pages are let go: they stay in the system's cache, and come back by
 #: themselves where a slice is still being sent. Else a seed's memory would look as large as what it serves.
 LET_GO_BYTES = 32 << 20
+#: A file up to so long is read: to map it, and to take the map away again, costs more than to copy it.
+LEAST_MAPPED_BYTES = 64 << 10
 
 
 class Window:
@@ -68,7 +70,7 @@ class Spans:
     """Open windows, least recently used first.
 
     A map is only given out of a file that the store alone owns (one name): whoever has another name for it can truncate
-    it, and reading a map beyond the end of its file kills the process. Other files are read, and so are those that
+    it, and reading a map beyond the end of its file kills the process. Other files are read, short ones, and those that
     are lent, which may get another name at any moment. (That does not save a slice that was queued before and is still
     not sent when somebody truncates the file. To wait for it would hold up every get, to copy the output costs more.)
 
@@ -135,7 +137,7 @@ def _span(window: Window, offset: int, length: int, *, may_map: bool) -> memoryv
     if shelf.stamp is not None and shelf.stamp != Stamp.of(look):
         window.unmap()
         return _proven(window, offset, length)
-    if look.st_nlink == 1 and may_map:
+    if look.st_nlink == 1 and may_map and look.st_size >= LEAST_MAPPED_BYTES:
         return window.mapped(look.st_size, offset, length)
     window.unmap()
     return _read(window, offset, length)
