@@ -24,8 +24,8 @@ class Card:
     """
 
     __slots__ = (
-        "control_down_free", "control_up_free", "cut_until", "down", "down_free", "latency", "loses", "name",
-        "queues", "received_bytes", "sent_bytes", "turning", "turns", "up", "up_free", "zone",
+        "bulk_out", "control_down_free", "control_up_free", "cut_until", "down", "down_free", "latency", "loses",
+        "name", "queues", "received_bytes", "sent_bytes", "turning", "turns", "up", "up_free", "zone",
     )  # fmt: skip
 
     def __init__(self, name: str, up: float, down: float, latency: float, zone: str = "") -> None:
@@ -37,6 +37,8 @@ class Card:
         self.zone = zone
         self.up_free = 0.0
         self.down_free = 0.0
+        #: when the bulk that was begun is all out
+        self.bulk_out = 0.0
         self.control_up_free = 0.0
         self.control_down_free = 0.0
         #: destination key → messages that wait for the uplink
@@ -108,7 +110,7 @@ class Network:
         sender.control_up_free = out
         sender.up_free = max(sender.up_free, now) + seconds
         sender.sent_bytes += size
-        if self.uplink_queue and sender.up_free > now + seconds:
+        if self.uplink_queue and sender.bulk_out > now:
             out += self.uplink_queue * self.rng.uniform(0.8, 1.2)
         arrival = max(out + sender.latency + receiver.latency, receiver.control_down_free) + size / receiver.down
         receiver.control_down_free = arrival
@@ -182,7 +184,7 @@ class Network:
         now = self.agenda.now
         receiver = message.receiver
         sender.sent_bytes += message.size
-        message.sent_at = sender.up_free = now + message.size / sender.up
+        message.sent_at = sender.up_free = sender.bulk_out = now + message.size / sender.up
         if (receiver.cut_until > now and receiver.loses) or (sender.cut_until > now and sender.loses):
             return
         flight = sender.latency + receiver.latency

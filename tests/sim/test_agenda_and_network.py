@@ -88,6 +88,18 @@ def test_two_senders_share_one_downlink(agenda: Agenda, network: Network, ear: E
     assert sorted(at for _, at in ear.heard) == pytest.approx([1.001, 2.001])
 
 
+def test_control_messages_wait_for_bulk_in_their_uplink_and_not_for_each_other(agenda: Agenda, ear: Ear) -> None:
+    network = Network(agenda, Random(1), uplink_queue=0.5)
+    host, broker = card("host"), card("broker")
+    for name in ("one", "two"):
+        network.control(host, broker, 100, ear.control, name)
+    agenda.at(0.1, network.bulk, host, card("child"), "child", SIZE, ear.bulk, "chunk")
+    agenda.at(0.2, network.control, host, broker, 100, ear.control, "three")
+    agenda.run(9.0)
+    assert ear.at("two") < 0.01
+    assert ear.at("three") > 0.2 + 0.8 * 0.5
+
+
 def test_an_uplink_serves_destinations_in_turns_not_first_come(agenda: Agenda, network: Network, ear: Ear) -> None:
     parent, one, two = card("parent"), card("one", 9 * MBYTE), card("two", 9 * MBYTE)
     for number in range(3):
