@@ -39,8 +39,14 @@ LAST_BACKOFF = 5.0
 QUIET_BEATS = 3
 #: Seconds between beats while downloads are under way: the control round trip is measured with them.
 ACTIVE_BEAT_SECONDS = 1.0
-#: How much a new sample of the round trip counts.
-ROUND_TRIP_SHARE = 0.3
+#: After a download's first, the next comes so soon, then each after twice the time: the first meets an idle uplink and
+#: says nothing of the queue there will be. Measured by simulation, see RISING_SHARE.
+FIRST_ACTIVE_SECONDS = 0.25
+#: How much a new sample of the round trip counts when it is longer than what is known, and when it is shorter. Too few
+#: leases in flight cost more than too many: 40 peers, 20 MB at 20 Mbit/s with 150 ms of queue, mean completion in
+#: multiples of size/rate 1.09, with a share of 0.3 and beats a second apart 1.12.
+RISING_SHARE = 0.7
+FALLING_SHARE = 0.3
 #: Seconds a get waits for a broker: one that never had a word from it, and one that was opened and goes on with
 #: what it knows, counted from the last byte that came.
 FIRST_PATIENCE_SECONDS = 10.0
@@ -69,6 +75,8 @@ class Session:
         self._hellos_unanswered = 0
         self._tries = 0
         self._beat_seconds = 2.0
+        #: seconds until the next beat while downloads are under way
+        self._active_seconds = ACTIVE_BEAT_SECONDS
         self._due_at: float | None = None
         self._heard_at = 0.0
         self._beats_unanswered = 0
@@ -118,10 +126,12 @@ class Session:
         if sent_at is not None:
             taken = now - sent_at
             known = self.round_trip
-            self.round_trip = taken if known == 0.0 else known + ROUND_TRIP_SHARE * (taken - known)
+            share = RISING_SHARE if taken > known else FALLING_SHARE
+            self.round_trip = taken if known == 0.0 else known + share * (taken - known)
 
     def hasten(self, now: float) -> None:
         """A download begins: beat at once, so that the round trip is known soon."""
+        self._active_seconds = FIRST_ACTIVE_SECONDS
         if self.state == "welcomed":
             self._due_at = now
 
@@ -138,7 +148,8 @@ class Session:
         # Counted in beats as well, so that a peer that slept itself does not take its own silence for the broker's.
         if self._beats_unanswered >= QUIET_BEATS and now - self._heard_at >= QUIET_BEATS * self._beat_seconds:
             return self._go("quiet", now)
-        self._due_at = now + (min(ACTIVE_BEAT_SECONDS, self._beat_seconds) if is_active else self._beat_seconds)
+        self._due_at = now + (min(self._active_seconds, self._beat_seconds) if is_active else self._beat_seconds)
+        self._active_seconds = min(2 * self._active_seconds, ACTIVE_BEAT_SECONDS)
         self._beats_unanswered += 1
         self._stamp += 1
         if len(self._sent_at_by_stamp) >= MOST_STAMPS:

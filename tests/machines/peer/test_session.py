@@ -105,6 +105,31 @@ def test_beats_come_every_second_while_downloads_are_under_way() -> None:
     assert session.next_deadline() == 3.0
 
 
+def test_a_download_that_begins_is_followed_by_quick_beats_and_then_by_the_usual_ones() -> None:
+    session = a_session(welcomed=True)
+    due(session, 0.0)
+    session.hasten(10.0)
+    at = []
+    for _ in range(6):
+        now = session.next_deadline()
+        assert now is not None
+        assert said(due(session, now, is_active=True)) == [Beat]
+        session.heard(now)
+        at.append(now - 10.0)
+    assert at == [0.0, 0.25, 0.75, 1.75, 2.75, 3.75]
+
+
+def test_a_round_trip_that_grows_is_believed_sooner_than_one_that_shrinks() -> None:
+    session = a_session(welcomed=True)
+    known = []
+    for second, taken in enumerate([0.1, 0.2, 0.1]):
+        (beat,) = due(session, 2.0 * second)
+        assert isinstance(beat, TellBroker) and isinstance(beat.message, Beat)
+        session.beat_seen(BeatSeen(stamp=beat.message.stamp), 2.0 * second + taken)
+        known.append(session.round_trip)
+    assert known[1] - known[0] > 2 * (known[1] - known[2]) > 0
+
+
 def test_the_round_trip_is_smoothed_over_the_echoes() -> None:
     session = a_session(welcomed=True)
     (beat,) = due(session, 0.0)
