@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import json
 import shutil
@@ -162,7 +163,9 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def fleet(folder: str | Path) -> Iterator[Fleet]:
-    """A fresh folder below `folder`; everything in it is stopped and deleted at the end."""
+    """A fresh folder below `folder`; everything in it is stopped and deleted at the end. dfmq is compiled first, as it
+    is where it was installed: else each process would compile it anew where Python may not write what it compiled."""
+    compileall.compile_dir(ROOT / "dfmq", quiet=2)
     home = Path(tempfile.mkdtemp(prefix="dfmq-bench-", dir=folder))
     made = Fleet(home)
     try:

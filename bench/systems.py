@@ -173,6 +173,22 @@ def wget(stage: Stage) -> Ready:
     return _plain(stage, "wget", "-q", "-O")
 
 
+def ring(stage: Stage) -> Ready:
+    """Everybody sends the content to the next, with plain sockets: what the links and the kernel take of themselves."""
+    made = stage.fleet
+    command = [PYTHON, str(ROOT / "bench" / "ring.py"), str(stage.content)]
+    places = [made.place(host) for _, host, _ in stage.each()]
+    return Ready(
+        receivers=[
+            Receiver(made.on(host, *command, str(out), places[number], places[number - 1]))
+            for number, host, out in stage.each()
+        ],
+        outputs=[out for _, _, out in stage.each()],
+        nodes=[],
+        source_bytes=lambda: 0,
+    )
+
+
 def _torrent(stage: Stage) -> tuple[Path, Process]:
     """The content's torrent, and the tracker it names, on the source's host."""
     made = stage.fleet
@@ -266,6 +282,7 @@ def torrent_python() -> str | None:
 #: name → (how it is set up, the program it needs, how that is installed)
 SYSTEMS: dict[str, tuple[Callable[[Stage], Ready], str, str]] = {
     "dfmq": (dfmq, "nginx", "apt install nginx-light"),
+    "ring": (ring, "python3", "apt install python3"),
     "curl": (curl, "curl", "apt install curl"),
     "wget": (wget, "wget", "apt install wget"),
     "aria2": (aria2, "aria2c", "apt install aria2"),
