@@ -21,6 +21,8 @@ MOST_BYTES = 16 << 20
 #: counted: a broker that grants 20,000 a second would write lines a quarter of its time and keep the last four seconds.
 ROUTINE = frozenset({"lease.granted", "lease.done", "want.parked"})
 MOST_ROUTINE = 50
+#: records of every piece: written by the next flush, or with the next record that is not one of these
+UNHURRIED = ROUTINE | {"piece.held", "stream.served"}
 
 
 def _plain(value: Any) -> Any:
@@ -40,7 +42,7 @@ class Journal:
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def add(self, name: str, fields: dict[str, Any]) -> None:
-        """One record, written by the next `flush`."""
+        """One record; written at once, or by the next `flush` when it is one of many."""
         if self._file is None:
             return
         if name in ROUTINE:
@@ -48,6 +50,8 @@ class Journal:
             if self._routine > MOST_ROUTINE:
                 return
         self._put(name, fields)
+        if name not in UNHURRIED:
+            self._write()
 
     def _put(self, name: str, fields: dict[str, Any]) -> None:
         line: dict[str, Any] = {"at": round(clock.wall(), 3), "node": self._node, "record": name}
@@ -59,6 +63,9 @@ class Journal:
         if self._routine > MOST_ROUTINE:
             self._put("records.omitted", {"count": self._routine - MOST_ROUTINE})
         self._routine = 0
+        self._write()
+
+    def _write(self) -> None:
         if self._file is None or not self._lines:
             return
         data = b"\n".join([*self._lines, b""])

@@ -22,6 +22,15 @@ def test_a_record_is_a_line_with_short_ids(tmp_path: Path) -> None:
     assert line == {"node": "broker", "record": "lease.failed", "task": "00010203", "code": "stalled"}
 
 
+def test_what_happens_seldom_is_written_at_once_with_all_that_waited(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", "peer")
+    journal.add("piece.held", {"piece": 1})
+    assert not lines(tmp_path / "journal.jsonl")
+    journal.add("stream.stalled", {"piece": 2})
+    assert [line["piece"] for line in lines(tmp_path / "journal.jsonl")] == [1, 2]
+    journal.close()
+
+
 def test_records_of_every_lease_are_left_out_when_they_are_too_many_and_counted(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl", "broker")
     for number in range(MOST_ROUTINE + 7):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,4 +15,5 @@ def test_a_failed_start_leaves_nothing_of_those_launched_with_it(tmp_path: Path)
     for node in house.nodes:
         assert node.popen.stdout is not None
         assert node.popen.stdout.closed, node.name
-        assert node.popen.returncode == 2
+        # The second may be stopped before it has found out for itself.
+        assert node.popen.returncode in (2, -signal.SIGTERM)
