@@ -3,12 +3,11 @@ typed is done before anything is started. Only click is imported here at first: 
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -237,12 +236,15 @@ def _put(errand: Errand, stored: Path) -> str:
     return "stream"
 
 
-def main() -> int:
-    """The entry point. Not looking for garbage saves a command that lives for a moment a tenth of its CPU time; a long
-    list makes hardly any that is cyclic."""
-    gc.set_threshold(100_000, 50, 50)
+def run() -> int:
+    """The exit status of what the arguments ask for."""
     return ending.run(command, "dfmq-get")
 
 
+def main() -> NoReturn:
+    """The entry point."""
+    ending.leave(run())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

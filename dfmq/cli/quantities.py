@@ -29,7 +29,7 @@ NOTHING = ("0", "none", "off", "unlimited")
 
 #: ASCII digits, and no more of them than a float can hold.
 _NUMBER = r"[0-9]{1,30}(?:\.[0-9]{1,30})?"
-_SIZE = re.compile(rf"({_NUMBER})\s*([kmgt]i?|)(b|byte|bytes|)\Z", re.IGNORECASE)
+_SIZE = re.compile(rf"({_NUMBER})\s*([kKmMgGtT][iI]?|)([bB]|[bB][yY][tT][eE][sS]?|)\Z")
 _RATE = re.compile(rf"({_NUMBER})\s*([kKmMgGtT]i?|)(B|bytes?|bits?|b|)(/s|ps|)\Z")
 _DURATION = re.compile(rf"({_NUMBER})\s*(ms|s|m|h|d)")
 

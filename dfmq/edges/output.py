@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,7 +112,7 @@ def _place_file(stored: Path, target: Path, copy_only: bool) -> str:
 def _temporary(folder: Path) -> Iterator[Path]:
     """A name in the folder that is free, and is free again afterwards. Not made of the target's name: that may already
     be as long as names get."""
-    temporary = folder / f".dfmq-{secrets.token_hex(8)}"
+    temporary = folder / f".dfmq-{os.urandom(8).hex()}"
     try:
         yield temporary
     finally:

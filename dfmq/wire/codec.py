@@ -3,6 +3,7 @@ comes out besides a value. What a message means is not known here."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import msgpack
@@ -26,7 +27,12 @@ class Decoder(Generic[M]):
     """Bodies of one socket's grammar → messages. Raises ProtocolError (reason unknown_message or malformed) only."""
 
     def __init__(self, grammar: Any) -> None:
-        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(grammar)
+        self._grammar = grammar
+
+    @cached_property
+    def _decoder(self) -> msgspec.msgpack.Decoder[M]:
+        # Made when it is needed: each node hears some of the grammars, and a command only one.
+        return msgspec.msgpack.Decoder(self._grammar)
 
     def decode(self, body: bytes | memoryview) -> M:
         try:

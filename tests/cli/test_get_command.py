@@ -33,7 +33,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["dfmq-get", *arguments])
-        return get_module.main()
+        return get_module.run()
 
     return run
 

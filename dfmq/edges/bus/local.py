@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from pathlib import Path
@@ -23,6 +22,8 @@ def local_endpoint(home: Path) -> str:
     path = home / "peer.sock"
     if len(os.fsencode(path)) <= MOST_PATH_BYTES:
         return f"ipc://{path}"
+    import hashlib
+
     name = hashlib.blake2b(os.fsencode(home), digest_size=12, person=b"dfmq.home").hexdigest()
     return f"ipc://{_private_directory() / name}.sock"
 
