@@ -17,7 +17,8 @@ FEW = 64
 
 class Backstops(Generic[K]):
     """At most one instant a key. Law: every live key has an entry at its instant, in the heap when that is before the
-    horizon, in its step otherwise; stale entries are skipped.
+    horizon, in its step otherwise; stale entries are skipped; neither a live key's instant
+    nor a step is before `_soonest`.
 
     A lease ends long before its deadline: what is cleared by then never gets into the heap, which was a tenth of a
     grant's cost. Where instants do come, or keys are few, Deadlines is the quicker.
@@ -30,6 +31,7 @@ class Backstops(Generic[K]):
         #: step → its entries, and the steps there are, a heap
         self._later: dict[int, list[tuple[float, int, K]]] = {}
         self._steps: list[int] = []
+        self._soonest = float("inf")
         self._entries = 0
         self._turn = 0
 
@@ -38,6 +40,8 @@ class Backstops(Generic[K]):
         if self._at.get(key) == at:
             return
         self._at[key] = at
+        if at < self._soonest:
+            self._soonest = int(at * STEPS_PER_SECOND) / STEPS_PER_SECOND
         self._turn += 1
         self._enter((at, self._turn, key))
         self._entries += 1
@@ -62,6 +66,7 @@ class Backstops(Generic[K]):
             self._turn += 1
             self._enter((at, self._turn, key))
         self._entries = len(self._at)
+        self._soonest = self._steps[0] / STEPS_PER_SECOND if self._steps else float("inf")
 
     def clear(self, key: K) -> None:
         """Forget a key; unknown keys are fine."""
@@ -72,19 +77,18 @@ class Backstops(Generic[K]):
         return self._at.get(key)
 
     def next(self) -> float | None:
-        """The earliest instant."""
-        live = self._at
-        while True:
-            heap = self._heap
-            while heap:
-                at, _, key = heap[0]
-                if live.get(key) == at:
-                    return at
-                heapq.heappop(heap)
-                self._entries -= 1
-            if not self._steps:
-                return None
-            self._open_step()
+        """An instant not later than the earliest: a step is not looked into before it begins, for by then most of what
+        stands in it, or all, is cleared."""
+        if not self._at:
+            return None
+        heap, live = self._heap, self._at
+        while heap:
+            at, _, key = heap[0]
+            if live.get(key) == at:
+                return at
+            heapq.heappop(heap)
+            self._entries -= 1
+        return self._steps[0] / STEPS_PER_SECOND
 
     def _open_step(self) -> None:
         """The heap is empty: what is still live of the earliest step goes there."""
@@ -98,12 +102,21 @@ class Backstops(Generic[K]):
 
     def due(self, now: float) -> list[K]:
         """Take out every key whose instant has come, earliest first."""
-        keys = []
+        keys: list[K] = []
+        if now < self._soonest:
+            return keys
         while (at := self.next()) is not None and at <= now:
+            if not self._heap:
+                self._open_step()
+                continue
             key = heapq.heappop(self._heap)[2]
             self._entries -= 1
             del self._at[key]
             keys.append(key)
+        if at is None:
+            self._rebuild()
+        else:
+            self._soonest = at
         return keys
 
     def __len__(self) -> int:

@@ -58,21 +58,30 @@ class Leases:
         self, task: TaskId, piece: int, child: int, parent: int, cost: int, now: float, seconds: float, patience: float
     ) -> LiveLease:
         """Book a lease. The child must have none on this piece."""
-        takers = self._by_piece.setdefault(task, {}).setdefault(piece, {})
+        pieces = self._by_piece.get(task)
+        if pieces is None:
+            pieces = self._by_piece[task] = {}
+        takers = pieces.get(piece)
+        if takers is None:
+            takers = pieces[piece] = {}
         if child in takers or child == parent:
             raise InvariantViolated(f"child {child} would take piece {piece} twice or from itself")
         above = takers.get(parent)
         depth = above.depth + 1 if above is not None else 0
-        lease = LiveLease(LeaseId(self._next_id), task, piece, child, parent, cost, now, depth)
+        lease_id = LeaseId(self._next_id)
         self._next_id += 1
-        takers[child] = lease
-        self._by_id[lease.id] = lease
-        self._by_child.setdefault(child, {})[lease.id] = lease
-        self._by_parent.setdefault(parent, {})[lease.id] = lease
+        takers[child] = self._by_id[lease_id] = lease = LiveLease(
+            lease_id, task, piece, child, parent, cost, now, depth
+        )
+        for index, peer in ((self._by_child, child), (self._by_parent, parent)):
+            if peer in index:
+                index[peer][lease_id] = lease
+            else:
+                index[peer] = {lease_id: lease}
         self._slots.book(parent, cost)
         self.acquainted[child] = self.acquainted.get(child, 0) | 1 << parent
-        self.deadlines.set(lease.id, now + seconds)
-        self.patience.set(lease.id, now + patience)
+        self.deadlines.set(lease_id, now + seconds)
+        self.patience.set(lease_id, now + patience)
         return lease
 
     def end(self, lease: LiveLease) -> None:

@@ -160,6 +160,8 @@ class Rates:
     def unwelcome_to(self, child: int) -> int:
         """The peers to be asked after the others: slower than the child, or than the fast tenth of all children.
         Whoever has only had slow parents so far looks slow itself, and would get no better ones by its own measure."""
+        if len(self._classes) < 2:
+            return 0
         fast = self._sorted[len(self._sorted) * 9 // 10] if self._sorted else 0
         return self._below(max(self._rates[child].down, fast))
 
@@ -204,8 +206,9 @@ class Rates:
         """A backstop, for children notice stalls themselves: eight times what the piece should take, 30 s at least;
         where no rate is known 64 KiB/s are taken, a modest uplink."""
         taker, giver = self._rates[child], self._rates[parent]
-        known = [rate for rate in (taker.down, giver.serves) if rate]
-        expected = piece_bytes * taker.in_flight / min(known) if known else piece_bytes / 8 / 65536
+        down, serves = taker.down, giver.serves
+        slower = min(down, serves) or down or serves
+        expected = piece_bytes * taker.in_flight / slower if slower else piece_bytes / 8 / 65536
         return max(30.0, 8 * expected)
 
     def check(self) -> None:

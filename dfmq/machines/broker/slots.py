@@ -43,10 +43,12 @@ class Slots:
 
     def resize(self, index: int, capacity: int) -> bool:
         """Another capacity; True when the peer has room now and had none."""
-        had = self.room >> index & 1
+        if self.capacity[index] == capacity:
+            return False
+        had = self.level_of[index] >= 0
         self.capacity[index] = capacity
         self._place(index)
-        return not had and bool(self.room >> index & 1)
+        return not had and self.level_of[index] >= 0
 
     def book(self, index: int, cost: int) -> None:
         """One stream more."""
@@ -78,10 +80,8 @@ class Slots:
             self._move(index, level)
 
     def _move(self, index: int, level: int) -> None:
-        if level < 0:
-            self.room &= ~(1 << index)
-        else:
-            self.room |= 1 << index
+        if (level < 0) != (self.level_of[index] < 0):
+            self.room ^= 1 << index
         self.level_of[index] = level
 
     def check(self) -> None:

@@ -20,10 +20,21 @@ def test_backstops_say_what_deadlines_say() -> None:
             elif what < 0.8:
                 plain.clear(key)
                 stepped.clear(key)
-            elif what < 0.9:
+            elif what < 0.82:
+                for each in range(40):
+                    plain.clear(each)
+                    stepped.clear(each)
+            elif what < 0.92:
                 now += rng.choice((0.0, 0.01, 0.5))
-                assert stepped.due(now) == plain.due(now)
-            assert (stepped.next(), stepped.at(key), len(stepped)) == (plain.next(), plain.at(key), len(plain))
+                instants = {key: plain.at(key) or 0.0 for key in range(40)}
+                due = stepped.due(now)
+                assert sorted(due) == sorted(plain.due(now))
+                assert due == sorted(due, key=lambda key: instants[key]), "earliest first, in any order what is equal"
+                assert (bound := stepped.next()) is None or bound > now, "else it would be called again and again"
+            assert (stepped.at(key), len(stepped)) == (plain.at(key), len(plain))
+            earliest, bound = plain.next(), stepped.next()
+            assert (earliest is None) == (bound is None)
+            assert earliest is None or bound is None or bound <= earliest
 
 
 def test_what_was_cleared_is_not_kept_for_long() -> None:
