@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dfmq.edges.journal import MOST_ROUTINE, Journal
+from dfmq.edges.journal import MOST_AT_ONCE, MOST_ROUTINE, Journal
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -43,3 +43,15 @@ def test_records_of_every_lease_are_left_out_when_they_are_too_many_and_counted(
     assert [line["lease"] for line in written if line["record"] == "lease.granted"] == [*range(MOST_ROUTINE), 1000]
     assert sum(line["record"] == "lease.failed" for line in written) == MOST_ROUTINE + 7
     assert [line["count"] for line in written if line["record"] == "records.omitted"] == [7]
+
+
+def test_of_seldom_records_that_come_in_a_storm_the_later_ones_wait(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", "peer")
+    for number in range(MOST_AT_ONCE + 5):
+        journal.add("get.done", {"get": number})
+    assert len(lines(tmp_path / "journal.jsonl")) == MOST_AT_ONCE
+    journal.flush()
+    assert [record["get"] for record in lines(tmp_path / "journal.jsonl")] == list(range(MOST_AT_ONCE + 5))
+    journal.add("get.done", {"get": 99})
+    assert lines(tmp_path / "journal.jsonl")[-1]["get"] == 99, "the storm is over"
+    journal.close()
