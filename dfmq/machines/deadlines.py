@@ -11,21 +11,22 @@ K = TypeVar("K", bound=Hashable)
 
 class Deadlines(Generic[K]):
     """At most one instant a key. Law: every live key stands in the heap at its instant; stale entries are skipped;
-    no live key's instant is before `_soonest`."""
+    no live key's instant is before `soonest`."""
 
     def __init__(self) -> None:
         self._at: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._turn = 0
-        self._soonest = float("inf")
+        #: `due` finds nothing before this; who has many of these need not ask each
+        self.soonest = float("inf")
 
     def set(self, key: K, at: float) -> None:
         """Give or move a key's instant."""
         if self._at.get(key) == at:
             return
         self._at[key] = at
-        if at < self._soonest:
-            self._soonest = at
+        if at < self.soonest:
+            self.soonest = at
         self._turn += 1
         heapq.heappush(self._heap, (at, self._turn, key))
         if len(self._heap) > 64 and len(self._heap) > 4 * len(self._at):
@@ -51,13 +52,13 @@ class Deadlines(Generic[K]):
     def due(self, now: float) -> list[K]:
         """Take out every key whose instant has come, earliest first."""
         keys: list[K] = []
-        if now < self._soonest:
+        if now < self.soonest:
             return keys
         while (at := self.next()) is not None and at <= now:
             key = heapq.heappop(self._heap)[2]
             del self._at[key]
             keys.append(key)
-        self._soonest = float("inf") if at is None else at
+        self.soonest = float("inf") if at is None else at
         return keys
 
     def __len__(self) -> int:

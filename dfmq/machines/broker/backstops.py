@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-K = TypeVar("K", bound=Hashable)
+K = TypeVar("K", bound=int)
 
 #: instants that are not near stand by steps of so much, unsorted; a power of two, so that nothing is rounded
 STEPS_PER_SECOND = 64
@@ -18,7 +17,7 @@ FEW = 64
 class Backstops(Generic[K]):
     """At most one instant a key. Law: every live key has an entry at its instant, in the heap when that is before the
     horizon, in its step otherwise; stale entries are skipped; neither a live key's instant
-    nor a step is before `_soonest`.
+    nor a step is before `soonest`.
 
     A lease ends long before its deadline: what is cleared by then never gets into the heap, which was a tenth of a
     grant's cost. Where instants do come, or keys are few, Deadlines is the quicker.
@@ -26,47 +25,45 @@ class Backstops(Generic[K]):
 
     def __init__(self) -> None:
         self._at: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []
+        self._heap: list[tuple[float, K]] = []
         self._horizon = float("-inf")
         #: step → its entries, and the steps there are, a heap
-        self._later: dict[int, list[tuple[float, int, K]]] = {}
+        self._later: dict[int, list[tuple[float, K]]] = {}
         self._steps: list[int] = []
-        self._soonest = float("inf")
+        #: `due` finds nothing before this
+        self.soonest = float("inf")
         self._entries = 0
-        self._turn = 0
 
     def set(self, key: K, at: float) -> None:
         """Give or move a key's instant."""
         if self._at.get(key) == at:
             return
         self._at[key] = at
-        if at < self._soonest:
-            self._soonest = int(at * STEPS_PER_SECOND) / STEPS_PER_SECOND
-        self._turn += 1
-        self._enter((at, self._turn, key))
+        if at < self.soonest:
+            self.soonest = int(at * STEPS_PER_SECOND) / STEPS_PER_SECOND
+        self._enter(at, key)
         self._entries += 1
         if self._entries > FEW and self._entries > (1 + MOST_STALE) * len(self._at):
             self._rebuild()
 
-    def _enter(self, entry: tuple[float, int, K]) -> None:
-        if entry[0] < self._horizon:
-            heapq.heappush(self._heap, entry)
+    def _enter(self, at: float, key: K) -> None:
+        if at < self._horizon:
+            heapq.heappush(self._heap, (at, key))
             return
-        step = int(entry[0] * STEPS_PER_SECOND)
+        step = int(at * STEPS_PER_SECOND)
         row = self._later.get(step)
         if row is None:
-            self._later[step] = [entry]
+            self._later[step] = [(at, key)]
             heapq.heappush(self._steps, step)
         else:
-            row.append(entry)
+            row.append((at, key))
 
     def _rebuild(self) -> None:
         self._heap, self._later, self._steps, self._horizon = [], {}, [], float("-inf")
         for key, at in self._at.items():
-            self._turn += 1
-            self._enter((at, self._turn, key))
+            self._enter(at, key)
         self._entries = len(self._at)
-        self._soonest = self._steps[0] / STEPS_PER_SECOND if self._steps else float("inf")
+        self.soonest = self._steps[0] / STEPS_PER_SECOND if self._steps else float("inf")
 
     def clear(self, key: K) -> None:
         """Forget a key; unknown keys are fine."""
@@ -83,7 +80,7 @@ class Backstops(Generic[K]):
             return None
         heap, live = self._heap, self._at
         while heap:
-            at, _, key = heap[0]
+            at, key = heap[0]
             if live.get(key) == at:
                 return at
             heapq.heappop(heap)
@@ -95,7 +92,7 @@ class Backstops(Generic[K]):
         step = heapq.heappop(self._steps)
         row = self._later.pop(step)
         live = self._at
-        self._heap = [entry for entry in row if live.get(entry[2]) == entry[0]]
+        self._heap = [entry for entry in row if live.get(entry[1]) == entry[0]]
         heapq.heapify(self._heap)
         self._entries -= len(row) - len(self._heap)
         self._horizon = (step + 1) / STEPS_PER_SECOND
@@ -103,20 +100,20 @@ class Backstops(Generic[K]):
     def due(self, now: float) -> list[K]:
         """Take out every key whose instant has come, earliest first."""
         keys: list[K] = []
-        if now < self._soonest:
+        if now < self.soonest:
             return keys
         while (at := self.next()) is not None and at <= now:
             if not self._heap:
                 self._open_step()
                 continue
-            key = heapq.heappop(self._heap)[2]
+            key = heapq.heappop(self._heap)[1]
             self._entries -= 1
             del self._at[key]
             keys.append(key)
         if at is None:
             self._rebuild()
         else:
-            self._soonest = at
+            self.soonest = at
         return keys
 
     def __len__(self) -> int:

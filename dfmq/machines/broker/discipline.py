@@ -27,15 +27,14 @@ class Discipline:
         self._scheduler = scheduler
         self._admission = admission
 
-    def expire(self, now: float) -> None:
-        """Leases whose deadline has come: neither peer said how they ended."""
-        desk = self._desk
-        for lease_id in desk.leases.deadlines.due(now):
-            lease = desk.leases.get(lease_id)
-            if lease is not None:
-                task = desk.catalog.tasks[lease.task]
-                self.judge(task, lease, "expired", now)
-                self._scheduler.revoke(task, lease)
+    def look_at(self, lease: LiveLease, now: float) -> None:
+        """A lease takes long. When its deadline has come, it has failed: neither peer said how it ended."""
+        task = self._desk.catalog.tasks[lease.task]
+        if now < lease.expires_at:
+            self._scheduler.relieve(task, lease, now)
+            return
+        self.judge(task, lease, "expired", now)
+        self._scheduler.revoke(task, lease)
 
     def judge(self, task: Task, lease: LiveLease, code: str, now: float) -> None:
         """Count a failure where it belongs. In quarantine all leases of the parent are revoked, this one too."""

@@ -26,6 +26,8 @@ class LiveLease:
     #: thousandths of the parent's slots; also in Slots.booked
     cost: int
     granted_at: float
+    #: by then one of both has said how it ended, or it has failed
+    expires_at: float
     #: parents between the child and one that held the piece whole, when this was granted
     depth: int
 
@@ -35,7 +37,7 @@ _NONE: dict[int, dict[int, LiveLease]] = {}
 
 class Leases:
     """Law: a lease stands in all four indices or in none; a child has at most one lease on a piece; what is booked on a
-    parent is the sum of its leases' costs; every lease has a deadline."""
+    parent is the sum of its leases' costs; every lease is looked at by its deadline."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
@@ -47,9 +49,8 @@ class Leases:
         self._next_id = 1
         #: child → the parents it has had, a bit set: they are connected. A guess: peers come and go
         self.acquainted: dict[int, int] = {}
-        self.deadlines: Backstops[LeaseId] = Backstops()
-        #: when to look whether a lease takes longer than it should
-        self.patience: Backstops[LeaseId] = Backstops()
+        #: when to look whether a lease takes longer than it should, or has failed
+        self.looks: Backstops[LeaseId] = Backstops()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -71,7 +72,7 @@ class Leases:
         lease_id = LeaseId(self._next_id)
         self._next_id += 1
         takers[child] = self._by_id[lease_id] = lease = LiveLease(
-            lease_id, task, piece, child, parent, cost, now, depth
+            lease_id, task, piece, child, parent, cost, now, now + seconds, depth
         )
         for index, peer in ((self._by_child, child), (self._by_parent, parent)):
             if peer in index:
@@ -80,9 +81,17 @@ class Leases:
                 index[peer] = {lease_id: lease}
         self._slots.book(parent, cost)
         self.acquainted[child] = self.acquainted.get(child, 0) | 1 << parent
-        self.deadlines.set(lease_id, now + seconds)
-        self.patience.set(lease_id, now + patience)
+        self.look_at(lease, now + patience)
         return lease
+
+    def look_at(self, lease: LiveLease, at: float) -> None:
+        """To be looked at then, or when its deadline has come."""
+        self.looks.set(lease.id, min(at, lease.expires_at))
+
+    def due(self, now: float) -> list[LiveLease]:
+        """The leases to be looked at, those whose deadline has come first. Each is to be ended, or looked at again."""
+        due = [self._by_id[lease] for lease in self.looks.due(now)]
+        return sorted(due, key=lambda lease: lease.expires_at > now)
 
     def end(self, lease: LiveLease) -> None:
         """Take a lease out of the books and give the parent its slot back."""
@@ -94,8 +103,7 @@ class Leases:
         if not pieces:
             del self._by_piece[lease.task]
         self._slots.release(lease.parent, lease.cost)
-        self.deadlines.clear(lease.id)
-        self.patience.clear(lease.id)
+        self.looks.clear(lease.id)
 
     def forget(self, child: int) -> None:
         """The peer is gone; its leases were ended before. Whoever gets its index may be taken for an acquaintance of
@@ -165,15 +173,16 @@ class Leases:
         booked = dict.fromkeys(self._slots.booked, 0)
         for key, lease in self._by_id.items():
             booked[lease.parent] += lease.cost
-            if key != lease.id or self.deadlines.at(key) is None:
-                raise InvariantViolated(f"lease {key} has no deadline")
+            at = self.looks.at(key)
+            if key != lease.id or at is None or at > lease.expires_at:
+                raise InvariantViolated(f"lease {key} is not looked at by its deadline")
             if self._by_child[lease.child].get(key) is not lease or self._by_parent[lease.parent].get(key) is not lease:
                 raise InvariantViolated(f"lease {key} is not with its child and its parent")
             self._check_ring(lease)
         if booked != self._slots.booked:
             raise InvariantViolated(f"booked {self._slots.booked}, but the leases cost {booked}")
-        if len(self.deadlines) != len(self._by_id):
-            raise InvariantViolated("a deadline is left of a lease that ended")
+        if len(self.looks) != len(self._by_id):
+            raise InvariantViolated("a lease that ended is still to be looked at")
 
     def _check_ring(self, lease: LiveLease) -> None:
         if self.taking(lease.task, lease.piece, lease.child) is not lease:

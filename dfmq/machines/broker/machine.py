@@ -80,8 +80,7 @@ class BrokerMachine:
             return self._now
         parts = (
             self._desk.roster.deadlines.next(),
-            self._desk.leases.deadlines.next(),
-            self._desk.leases.patience.next(),
+            self._desk.leases.looks.next(),
             self._desk.health.deadlines.next(),
             self._scheduler.wants.resting.next(),
             self._desk.catalog.next_deadline(),
@@ -176,13 +175,17 @@ class BrokerMachine:
 
     def _due(self) -> None:
         """Everything whose time has come."""
-        now = self._now
-        for peer in self._desk.roster.silent(now):
-            self._lose(peer, "silent")
-        self._discipline.expire(now)
-        self._scheduler.relieve(now)
-        self._discipline.release(now)
-        while (at := self._desk.catalog.next_deadline()) is not None and at <= now:
+        now, desk = self._now, self._desk
+        if now >= desk.roster.deadlines.soonest:
+            for peer in desk.roster.silent(now):
+                self._lose(peer, "silent")
+        if now >= desk.leases.looks.soonest:
+            for lease in desk.leases.due(now):
+                if desk.leases.get(lease.id) is lease:
+                    self._discipline.look_at(lease, now)
+        if now >= desk.health.deadlines.soonest:
+            self._discipline.release(now)
+        while (at := desk.catalog.next_deadline()) is not None and at <= now:
             self._forget_longest_idle()
 
     def _forget_longest_idle(self) -> None:

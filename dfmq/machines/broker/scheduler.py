@@ -155,22 +155,17 @@ class Scheduler:
         usual = task.usual_seconds or self._desk.rates.expected_seconds(child, task.cut.piece_length)
         return PATIENCE * (usual or UNKNOWN_SECONDS) * 2.0 ** task.members[child].moves
 
-    def relieve(self, now: float) -> None:
-        """Move leases that take too long to a better parent, so that nobody waits for the slowest. What the child has
+    def relieve(self, task: Task, lease: LiveLease, now: float) -> None:
+        """Move a lease that takes too long to a better parent, so that nobody waits for the slowest. What the child has
         got of the piece it keeps."""
         leases = self._desk.leases
-        for lease_id in leases.patience.due(now):
-            lease = leases.get(lease_id)
-            if lease is None:
-                continue
-            task = self._desk.catalog.tasks[lease.task]
-            patience = self._patience(task, lease.child)
-            if now < lease.granted_at + 0.99 * patience:
-                leases.patience.set(lease_id, lease.granted_at + patience)
-            elif not task.members[lease.child].is_open or (parent := self._choosing.relief(task, lease)) is None:
-                leases.patience.set(lease_id, now + patience / PATIENCE)
-            else:
-                self._move(task, lease, parent, now)
+        patience = self._patience(task, lease.child)
+        if now < lease.granted_at + 0.99 * patience:
+            leases.look_at(lease, lease.granted_at + patience)
+        elif not task.members[lease.child].is_open or (parent := self._choosing.relief(task, lease)) is None:
+            leases.look_at(lease, now + patience / PATIENCE)
+        else:
+            self._move(task, lease, parent, now)
 
     def _move(self, task: Task, lease: LiveLease, parent: int, now: float) -> None:
         member = task.members[lease.child]
