@@ -99,12 +99,12 @@ class Admission:
         """A member wants no more: its wants and leases end, and those who took from it what it was itself taking are
         told."""
         self._scheduler.wants.forget(task.id, index)
-        for lease in self._desk.leases.of_child(index):
-            if lease.task != task.id:
-                continue
-            self._scheduler.end(task, lease, again=False)
-            if not task.held.get(index, 0) >> lease.piece & 1:
-                for orphan in self._desk.leases.served_on(task.id, lease.piece, index):
+        leases = self._desk.leases
+        for piece in bitfield.members(task.taking.get(index, 0)):
+            if (lease := leases.taking(task.id, piece, index)) is not None:
+                self._scheduler.end(task, lease, again=False)
+            if not task.held.get(index, 0) >> piece & 1:
+                for orphan in leases.served_on(task.id, piece, index):
                     self._scheduler.revoke(task, orphan)
         self._desk.catalog.part(task, index, now)
 

@@ -1,21 +1,18 @@
-"""Every live lease, findable by id, child, parent and piece, with its deadline. Who gets one is in scheduler."""
+"""Every live lease, findable by id, parent and piece, with its deadline. Who gets one is in scheduler."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+
+import msgspec
 
 from dfmq.errors import InvariantViolated
 from dfmq.machines.broker.backstops import Backstops
 from dfmq.machines.broker.slots import Slots
 from dfmq.model.ids import LeaseId, TaskId
 
-K = TypeVar("K")
 
-
-@dataclass(slots=True, eq=False)
-class LiveLease:
+class LiveLease(msgspec.Struct, eq=False, gc=False):
     """Leave for `child` to take `piece` from `parent`; both are roster indices."""
 
     id: LeaseId
@@ -33,16 +30,16 @@ class LiveLease:
 
 
 _NONE: dict[int, dict[int, LiveLease]] = {}
+_NOBODY: dict[LeaseId, LiveLease] = {}
 
 
 class Leases:
-    """Law: a lease stands in all four indices or in none; a child has at most one lease on a piece; what is booked on a
-    parent is the sum of its leases' costs; every lease is looked at by its deadline."""
+    """Law: a lease stands in all three indices or in none; a child has at most one lease on a piece; what is booked on
+    a parent is the sum of its leases' costs; every lease is looked at by its deadline."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._by_id: dict[LeaseId, LiveLease] = {}
-        self._by_child: dict[int, dict[LeaseId, LiveLease]] = {}
         self._by_parent: dict[int, dict[LeaseId, LiveLease]] = {}
         #: task → piece → child → lease
         self._by_piece: dict[TaskId, dict[int, dict[int, LiveLease]]] = {}
@@ -74,11 +71,11 @@ class Leases:
         takers[child] = self._by_id[lease_id] = lease = LiveLease(
             lease_id, task, piece, child, parent, cost, now, now + seconds, depth
         )
-        for index, peer in ((self._by_child, child), (self._by_parent, parent)):
-            if peer in index:
-                index[peer][lease_id] = lease
-            else:
-                index[peer] = {lease_id: lease}
+        served = self._by_parent.get(parent)
+        if served is None:
+            self._by_parent[parent] = {lease_id: lease}
+        else:
+            served[lease_id] = lease
         self._slots.book(parent, cost)
         self.acquainted[child] = self.acquainted.get(child, 0) | 1 << parent
         self.look_at(lease, now + patience)
@@ -96,13 +93,18 @@ class Leases:
     def end(self, lease: LiveLease) -> None:
         """Take a lease out of the books and give the parent its slot back."""
         del self._by_id[lease.id]
-        _remove(self._by_child, lease.child, lease.id)
-        _remove(self._by_parent, lease.parent, lease.id)
+        served = self._by_parent[lease.parent]
+        del served[lease.id]
+        if not served:
+            del self._by_parent[lease.parent]
         pieces = self._by_piece[lease.task]
-        _remove(pieces, lease.piece, lease.child)
-        if not pieces:
-            del self._by_piece[lease.task]
-        self._slots.release(lease.parent, lease.cost)
+        takers = pieces[lease.piece]
+        del takers[lease.child]
+        if not takers:
+            del pieces[lease.piece]
+            if not pieces:
+                del self._by_piece[lease.task]
+        self._slots.book(lease.parent, -lease.cost)
         self.looks.clear(lease.id)
 
     def forget(self, child: int) -> None:
@@ -124,10 +126,6 @@ class Leases:
         """Piece → child → lease of those that are being taken. Not to be changed."""
         return self._by_piece.get(task, _NONE)
 
-    def of_child(self, child: int) -> list[LiveLease]:
-        """Everything this peer is receiving."""
-        return list(self._by_child.get(child, {}).values())
-
     def of_parent(self, parent: int) -> list[LiveLease]:
         """Everything this peer is serving."""
         return list(self._by_parent.get(parent, {}).values())
@@ -138,8 +136,14 @@ class Leases:
 
     def served_on(self, task: TaskId, piece: int, parent: int) -> list[LiveLease]:
         """The leases on this piece that this parent serves."""
-        served = self._by_parent.get(parent)
-        return [x for x in served.values() if x.piece == piece and x.task == task] if served else []
+        return [x for x in self.of_parent(parent) if x.piece == piece and x.task == task]
+
+    def serves(self, task: TaskId, piece: int, parent: int) -> bool:
+        """This parent serves this piece to somebody."""
+        for lease in self._by_parent.get(parent, _NOBODY).values():
+            if lease.piece == piece and lease.task == task:
+                return True
+        return False
 
     def ancestors(self, task: TaskId, piece: int, parent: int) -> Iterator[int]:
         """`parent`, the parent it takes the piece from itself, and so on; the last takes it from nobody."""
@@ -156,18 +160,13 @@ class Leases:
         """How many streams this peer serves."""
         return len(self._by_parent.get(parent, ()))
 
-    def receiving(self, child: int) -> int:
-        """How many streams this peer receives."""
-        return len(self._by_child.get(child, ()))
-
     def __iter__(self) -> Iterator[LiveLease]:
         return iter(self._by_id.values())
 
     def check(self) -> None:
         """See the class's law; and no chain of parents closes a ring."""
-        for name, index in (("child", self._by_child), ("parent", self._by_parent)):
-            if sum(map(len, index.values())) != len(self._by_id) or not all(index.values()):
-                raise InvariantViolated(f"leases by {name} are not the leases")
+        if sum(map(len, self._by_parent.values())) != len(self._by_id) or not all(self._by_parent.values()):
+            raise InvariantViolated("leases by parent are not the leases")
         if sum(len(t) for p in self._by_piece.values() for t in p.values()) != len(self._by_id):
             raise InvariantViolated("leases by piece are not the leases")
         booked = dict.fromkeys(self._slots.booked, 0)
@@ -176,8 +175,8 @@ class Leases:
             at = self.looks.at(key)
             if key != lease.id or at is None or at > lease.expires_at:
                 raise InvariantViolated(f"lease {key} is not looked at by its deadline")
-            if self._by_child[lease.child].get(key) is not lease or self._by_parent[lease.parent].get(key) is not lease:
-                raise InvariantViolated(f"lease {key} is not with its child and its parent")
+            if self._by_parent[lease.parent].get(key) is not lease:
+                raise InvariantViolated(f"lease {key} is not with its parent")
             self._check_ring(lease)
         if booked != self._slots.booked:
             raise InvariantViolated(f"booked {self._slots.booked}, but the leases cost {booked}")
@@ -192,11 +191,3 @@ class Leases:
             if at in seen:
                 raise InvariantViolated(f"the parents of piece {lease.piece} close a ring at {at}")
             seen.add(at)
-
-
-def _remove(index: dict[int, dict[K, LiveLease]], outer: int, inner: K) -> None:
-    """Take one entry out, and its row when it was the last."""
-    row = index[outer]
-    del row[inner]
-    if not row:
-        del index[outer]

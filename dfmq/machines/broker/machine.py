@@ -285,7 +285,7 @@ class BrokerMachine:
 
     def _end_by_have(self, task: Task, index: int, piece: int) -> None:
         leases = self._desk.leases
-        if leases.served_on(task.id, piece, index):
+        if leases.serves(task.id, piece, index):
             *_, root = leases.ancestors(task.id, piece, index)
             if not task.whole.get(piece, 0) >> root & 1:
                 # Those below it waited for somebody who had lost their own parent: they can serve others once more.

@@ -95,7 +95,7 @@ class Scheduler:
         desk.outbox.record(
             "lease.granted", lease=lease.id, task=task.id, piece=piece, child=taker.id, parent=giver.id, cost=cost
         )
-        if desk.leases.served_on(task.id, piece, child):
+        if desk.leases.serves(task.id, piece, child):
             # It takes the piece again: those below it can serve others once more.
             self.stir(task)
         else:

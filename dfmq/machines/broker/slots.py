@@ -38,7 +38,7 @@ class Slots:
         """The peer is gone; its leases were ended before."""
         if self.booked[index]:
             raise InvariantViolated(f"peer {index} leaves with {self.booked[index]} booked")
-        self._move(index, -1)
+        self.room &= ~(1 << index)
         del self.capacity[index], self.booked[index], self.level_of[index]
 
     def resize(self, index: int, capacity: int) -> bool:
@@ -51,13 +51,8 @@ class Slots:
         return not had and self.level_of[index] >= 0
 
     def book(self, index: int, cost: int) -> None:
-        """One stream more."""
+        """One stream more; with a negative cost, one less."""
         self.booked[index] += cost
-        self._place(index)
-
-    def release(self, index: int, cost: int) -> None:
-        """One stream less."""
-        self.booked[index] -= cost
         self._place(index)
 
     def in_order_of_room(self, peers: Iterable[int]) -> list[int]:
@@ -76,13 +71,11 @@ class Slots:
             level = -1
         else:
             level = min(LEVELS - 1, booked * LEVELS // capacity)
-        if level != self.level_of[index]:
-            self._move(index, level)
-
-    def _move(self, index: int, level: int) -> None:
-        if (level < 0) != (self.level_of[index] < 0):
-            self.room ^= 1 << index
-        self.level_of[index] = level
+        before = self.level_of[index]
+        if level != before:
+            self.level_of[index] = level
+            if level < 0 or before < 0:
+                self.room ^= 1 << index
 
     def check(self) -> None:
         """See the class's law."""

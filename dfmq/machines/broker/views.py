@@ -72,7 +72,7 @@ def peers(desk: Desk, now: float) -> list[dict[str, Any]]:
                 "slots": desk.slots.capacity[index] / SLOT,
                 "booked": desk.slots.booked[index] / SLOT,
                 "serving": desk.leases.serving(index),
-                "receiving": desk.leases.receiving(index),
+                "receiving": sum(task.taking.get(index, 0).bit_count() for task in desk.catalog.of_peer(index)),
                 "cpu_share": peer.sample.cpu_share,
                 "memory_share": peer.sample.memory_share,
                 "disk_free_bytes": peer.sample.disk_free_bytes,

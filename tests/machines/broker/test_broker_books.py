@@ -66,7 +66,7 @@ def test_a_lease_is_in_every_index_or_in_none() -> None:
     leases = some_leases(3)
     lease = leases.grant(TASK, 5, 1, 0, SLOT, 10.0, 30.0, 2.5)
     leases.check()
-    assert leases.get(lease.id) is leases.taking(TASK, 5, 1) is leases.of_child(1)[0] is leases.of_parent(0)[0]
+    assert leases.get(lease.id) is leases.taking(TASK, 5, 1) is leases.of_parent(0)[0]
     assert (lease.expires_at, leases.looks.at(lease.id)) == (40.0, 12.5)
     leases.end(lease)
     leases.check()
@@ -89,7 +89,9 @@ def test_a_peer_serves_a_piece_of_one_task_and_not_of_another() -> None:
     leases.grant(TASK, 6, 2, 0, SLOT, 10.0, 30.0, 2.5)
     assert leases.served_on(TASK, 5, 0) == [lease]
     assert leases.served_on(TASK, 5, 1) == []
-    assert (leases.serving(0), leases.receiving(2), leases.of_task(other)[0].child) == (3, 2, 2)
+    assert leases.serves(TASK, 6, 0)
+    assert not leases.serves(other, 6, 0)
+    assert (leases.serving(0), leases.of_task(other)[0].child) == (3, 2)
 
 
 def test_ancestors_end_at_whoever_takes_the_piece_from_nobody() -> None:
