@@ -79,7 +79,7 @@ class Admission:
             ),
         )  # fmt: skip
         self._desk.outbox.record("task.opened", task=task.id, peer=peer.id, generation=content.generation)
-        self._scheduler.look_at(task, index)
+        self._scheduler.wants.look_at(task.id, index)
 
     def _neighbours(self, task: Task, index: int) -> list[str]:
         """Hint endpoints of some others that want or hold the task."""
@@ -322,9 +322,9 @@ class Admission:
 
     def hold(self, task: Task, index: int, generation: Generation, pieces: int) -> int:
         """The peer says it holds these pieces of this generation. Returns those that can be had since just now."""
-        pieces &= bitfield.full(MOST_PIECES_KNOWN)
         before = task.available
         if task.content is None:
+            pieces &= bitfield.full(MOST_PIECES_KNOWN)
             known = task.claims.get(index)
             if pieces:
                 task.claims[index] = (generation, pieces | (known[1] if known and known[0] == generation else 0))

@@ -41,8 +41,8 @@ class Backstops(Generic[K]):
         self._at[key] = at
         if at < self.soonest:
             self.soonest = int(at * STEPS_PER_SECOND) / STEPS_PER_SECOND
-        self._enter(at, key)
         self._entries += 1
+        self._enter(at, key)
         if self._entries > FEW and self._entries > (1 + MOST_STALE) * len(self._at):
             self._rebuild()
 

@@ -47,6 +47,8 @@ class Task:
         #: as it may be shown to people
         self.url = url
         self.content: Content | None = None
+        #: the set of all pieces there can be
+        self.limit = 0
         #: piece → its chunk digests, the broker's word on what is true
         self.proofs: dict[int, bytes] = {}
         self.whole: dict[int, int] = {}
@@ -90,6 +92,7 @@ class Task:
     def begin(self, content: Content) -> None:
         """The content is known. What was claimed of this generation is held, other claims are void."""
         self.content = content
+        self.limit = bitfield.full(content.cut.limit)
         self.proofs, self.whole, self.held, self.available = {}, {}, {}, 0
         if self.taking:
             raise InvariantViolated("another content while leases are live")
@@ -109,6 +112,7 @@ class Task:
             raise InvariantViolated("sealed before it is known")
         cut = self.content.cut.sealed(length)
         self.content = Content(self.content.generation, cut, self.content.algorithm)
+        self.limit = bitfield.full(cut.limit)
         self.proofs = {piece: proofs for piece, proofs in self.proofs.items() if piece < cut.count}
         for index, held in list(self.held.items()):
             if beyond := held >> cut.count << cut.count:
@@ -126,7 +130,7 @@ class Task:
     def hold(self, index: int, pieces: int) -> int:
         """The peer holds these whole; returns those that are new of it."""
         held = self.held.get(index, 0)
-        new = pieces & bitfield.full(self.cut.limit) & ~held
+        new = pieces & self.limit & ~held
         if not new:
             return 0
         self.held[index] = held | new
@@ -183,12 +187,14 @@ class Task:
 
     def untake(self, index: int, piece: int) -> None:
         """The lease has ended."""
-        for table, key, bit in ((self.taking, index, 1 << piece), (self.taken, piece, 1 << index)):
-            left = table[key] & ~bit
-            if left:
-                table[key] = left
-            else:
-                del table[key]
+        if pieces := self.taking[index] & ~(1 << piece):
+            self.taking[index] = pieces
+        else:
+            del self.taking[index]
+        if peers := self.taken[piece] & ~(1 << index):
+            self.taken[piece] = peers
+        else:
+            del self.taken[piece]
 
     def lacking(self, index: int) -> int:
         """Pieces that can be had and that the peer neither holds nor takes."""

@@ -7,6 +7,7 @@ from dfmq.machines.broker.admission import Admission
 from dfmq.machines.broker.catalog import Task
 from dfmq.machines.broker.desk import Desk
 from dfmq.machines.broker.leases import LiveLease
+from dfmq.machines.broker.roster import Peer
 from dfmq.machines.broker.scheduler import Scheduler
 from dfmq.model import bitfield
 from dfmq.model.ids import HostId
@@ -55,13 +56,29 @@ class Discipline:
             if had_it and desk.health.blame(parent.host, child.host, now):
                 self._suspect(parent.host)
 
-    def praise(self, lease: LiveLease, now: float) -> None:
-        """A lease was done: the parent's host is trusted more."""
-        roster, health = self._desk.roster, self._desk.health
-        host = roster.at(lease.parent).host
-        if health.praise(host, roster.at(lease.child).host, now):
-            for index in bitfield.members(health.peers_of(host)):
+    def done(self, task: Task, child: Peer, pieces: int, now: float) -> None:
+        """The peer holds these pieces. It takes them no more, and the hosts it had them from are trusted more."""
+        leases, index = self._desk.leases, child.index
+        serving, taking = leases.served_pieces(task.id, index), task.taking.get(index, 0)
+        for piece in bitfield.members(pieces & (serving | taking)):
+            if serving >> piece & 1:
+                *_, root = leases.ancestors(task.id, piece, index)
+                if not task.whole.get(piece, 0) >> root & 1:
+                    # Those below it waited for somebody who had lost their own parent: they can serve others once more.
+                    self._scheduler.stir(task)
+            if (lease := leases.taking(task.id, piece, index)) is not None:
+                self._praise(lease, child, now)
+                self._scheduler.done(task, lease, now)
+
+    def _praise(self, lease: LiveLease, child: Peer, now: float) -> None:
+        health, parent = self._desk.health, self._desk.roster.at(lease.parent)
+        if health.praise(parent.host, child.host, now):
+            for index in bitfield.members(health.peers_of(parent.host)):
                 self._scheduler.offer(index)
+        self._desk.outbox.record(
+            "lease.done", lease=lease.id, task=lease.task, piece=lease.piece, child=child.id, parent=parent.id,
+            seconds=now - lease.granted_at,
+        )  # fmt: skip
 
     def release(self, now: float) -> None:
         """Probations and quarantines that are over."""

@@ -145,6 +145,14 @@ class Leases:
                 return True
         return False
 
+    def served_pieces(self, task: TaskId, parent: int) -> int:
+        """The pieces of the task that this parent serves to somebody."""
+        pieces = 0
+        for lease in self._by_parent.get(parent, _NOBODY).values():
+            if lease.task == task:
+                pieces |= 1 << lease.piece
+        return pieces
+
     def ancestors(self, task: TaskId, piece: int, parent: int) -> Iterator[int]:
         """`parent`, the parent it takes the piece from itself, and so on; the last takes it from nobody."""
         takers = self._by_piece.get(task, {}).get(piece, {})

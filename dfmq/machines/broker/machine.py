@@ -245,10 +245,7 @@ class BrokerMachine:
 
     def _note_held(self, task: Task, peer: Peer, generation: Generation, pieces: int) -> None:
         if task.content is not None and task.content.generation == generation:
-            # What it holds it takes no more: it may come to serve those it would have taken from.
-            serving = bitfield.of(x.piece for x in self._desk.leases.of_parent(peer.index) if x.task == task.id)
-            for piece in bitfield.members(pieces & (serving | task.taking.get(peer.index, 0))):
-                self._end_by_have(task, peer.index, piece)
+            self._discipline.done(task, peer, pieces, self._now)
         if self._admission.hold(task, peer.index, generation, pieces):
             self._scheduler.stir(task)
         else:
@@ -275,39 +272,19 @@ class BrokerMachine:
         if task is None:
             return
         index, generation = peer.index, Generation(message.generation)
-        pieces = bitfield.of(piece for piece in message.pieces if piece < MOST_PIECES_KNOWN)
-        self._note_held(task, peer, generation, pieces)
+        self._note_held(task, peer, generation, _known(message.pieces))
         self._desk.catalog.untie(task, index)
         self._desk.catalog.touch(task, self._now)
         permit = self._desk.backsource.fetch_of(task.id)
         if permit is not None and permit.holder == index:
             self._admission.finish_if_done(task, self._now)
 
-    def _end_by_have(self, task: Task, index: int, piece: int) -> None:
-        leases = self._desk.leases
-        if leases.serves(task.id, piece, index):
-            *_, root = leases.ancestors(task.id, piece, index)
-            if not task.whole.get(piece, 0) >> root & 1:
-                # Those below it waited for somebody who had lost their own parent: they can serve others once more.
-                self._scheduler.stir(task)
-        lease = leases.taking(task.id, piece, index)
-        if lease is None:
-            return
-        parent = self._desk.roster.at(lease.parent)
-        self._discipline.praise(lease, self._now)
-        self._scheduler.succeeded(task, lease, self._now)
-        self._scheduler.end(task, lease, again=False)
-        self._desk.outbox.record(
-            "lease.done", lease=lease.id, task=task.id, piece=piece, child=self._desk.roster.at(index).id,
-            parent=parent.id, seconds=self._now - lease.granted_at,
-        )  # fmt: skip
-
     def _lost(self, peer: Peer, message: said.Lost) -> None:
         task = self._desk.catalog.get(TaskId(message.task))
         if task is None:
             return
         index = peer.index
-        pieces = -1 if message.all_pieces else bitfield.of(p for p in message.pieces if p < MOST_PIECES_KNOWN)
+        pieces = -1 if message.all_pieces else _known(message.pieces)
         task.unhold(index, pieces)
         if message.all_pieces:
             task.claims.pop(index, None)
@@ -319,7 +296,7 @@ class BrokerMachine:
             if lease.task == task.id and pieces >> lease.piece & 1 and not is_forwarding:
                 self._scheduler.revoke(task, lease)
         if index in task.members:
-            self._scheduler.look_at(task, index)
+            self._scheduler.wants.look_at(task.id, index)
         self._desk.catalog.untie(task, index)
         self._scheduler.stir_if_doubtful(task)
         self._admission.restock(task, self._now)
@@ -403,3 +380,12 @@ class BrokerMachine:
         self._desk.check()
         self._scheduler.check()
         agreement.check(self._desk)
+
+
+def _known(pieces: list[int]) -> int:
+    """The set of those that can be counted with."""
+    bits = 0
+    for piece in pieces:
+        if piece < MOST_PIECES_KNOWN:
+            bits |= 1 << piece
+    return bits

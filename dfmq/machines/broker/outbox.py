@@ -14,6 +14,8 @@ MOST_BYTES_IN_GRANT = 60 * 1024
 #: of a lease's map, besides its proofs and its endpoint
 BYTES_OF_LEASE = 128
 MOST_LEASES_IN_REVOKE = 256
+#: so many of the longest proofs and endpoints there can be
+LEASES_THAT_ALWAYS_FIT = 3
 
 
 class Outbox:
@@ -64,6 +66,8 @@ class Outbox:
 
 def _batches(leases: list[Lease]) -> list[list[Lease]]:
     """Cut so that every Grant keeps within its bounds."""
+    if len(leases) <= LEASES_THAT_ALWAYS_FIT:
+        return [leases]
     batches: list[list[Lease]] = []
     room = 0
     for lease in leases:

@@ -44,11 +44,12 @@ class Rate:
     in_flight: int = USUAL_IN_FLIGHT
     #: reports in which the loaded peer's uplink looked weaker than its downlink, less those without load since
     weak: int = 0
+    #: what it can send: `can_serve`, kept
+    serves: int = 0
     #: half octave of `serves`, -1 unknown
     rate_class: int = -1
 
-    @property
-    def serves(self) -> int:
+    def can_serve(self) -> int:
         """What it can send. A peer that was not asked for more has a small `up` and is no slow parent: until the
         uplink was seen to be weak under load, the better of both directions counts."""
         best = self.up if self.weak >= WEAK_REPORTS else max(self.up, self.down)
@@ -75,6 +76,7 @@ class Rates:
         """The peer said Hello again: what it measured stays, what is configured may be new."""
         rate = self._rates[index]
         rate.slots, rate.up_limit, rate.down_limit = max(1, slots), up_limit, down_limit
+        self._weigh(index, rate)
 
     def leave(self, index: int) -> None:
         """Forget a peer."""
@@ -104,8 +106,7 @@ class Rates:
             rate.down = down
             if not rate.is_seed:
                 insort(self._sorted, down)
-        serves = rate.serves
-        self._reclass(index, rate, int(CLASSES_PER_OCTAVE * log2(serves)) if serves else -1)
+        self._weigh(index, rate)
         self._judge(index, rate)
         if rate.rate_class == was_class:
             return was_slow - (self.slow >> index & 1)
@@ -114,6 +115,12 @@ class Rates:
     def _unlist(self, rate: Rate) -> None:
         if rate.down and not rate.is_seed:
             del self._sorted[bisect_left(self._sorted, rate.down)]
+
+    def _weigh(self, index: int, rate: Rate) -> None:
+        serves = rate.can_serve()
+        if serves != rate.serves:
+            rate.serves = serves
+            self._reclass(index, rate, int(CLASSES_PER_OCTAVE * log2(serves)) if serves else -1)
 
     def _reclass(self, index: int, rate: Rate, to: int) -> None:
         if to == rate.rate_class:
@@ -216,6 +223,8 @@ class Rates:
         if self._sorted != sorted(r.down for r in self._rates.values() if r.down and not r.is_seed):
             raise InvariantViolated("the sorted down rates are not those of the peers")
         for index, rate in self._rates.items():
+            if rate.serves != rate.can_serve():
+                raise InvariantViolated(f"peer {index} can serve {rate.can_serve()}, and {rate.serves} is noted")
             standing = [c for c, peers in self._classes.items() if peers >> index & 1]
             if standing != ([rate.rate_class] if rate.rate_class >= 0 else []):
                 raise InvariantViolated(f"peer {index} stands in the rate classes {standing}")

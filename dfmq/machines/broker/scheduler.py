@@ -110,8 +110,9 @@ class Scheduler:
         if lease.child in task.members:
             if again:
                 self.wants.add(task.id, lease.child, 1, task.taking.get(lease.child, 0).bit_count())
-            self.look_at(task, lease.child)
-        self.offer(lease.parent)
+            self.wants.look_at(task.id, lease.child)
+        if self.wants.parked:
+            self.offer(lease.parent)
 
     def revoke(self, task: Task, lease: LiveLease) -> None:
         """End a lease and tell the child that it is void; its want counts again."""
@@ -133,20 +134,21 @@ class Scheduler:
             self.wants.resting.set((task.id, child), now + min(MOST_REST_SECONDS, REST_SECONDS * 2.0**doublings))
             self.wants.unpark(task.id, child)
 
-    def succeeded(self, task: Task, lease: LiveLease, now: float) -> None:
+    def done(self, task: Task, lease: LiveLease, now: float) -> None:
         """The child has the piece: what it held against parents is forgotten, and how long it took is what others may
         expect. The estimate follows the quicker leases, so that it says what a piece takes when all goes well."""
         took, usual = now - lease.granted_at, task.usual_seconds
         follows = FOLLOWS_QUICKER if took < usual else FOLLOWS_SLOWER
         task.usual_seconds = usual + (took - usual) * follows if usual else took
         member = task.members.get(lease.child)
-        if member is None:
-            return
-        member.shunned = member.failures = 0
-        if took < PATIENCE * task.usual_seconds:
-            member.moves = 0
-        self.wants.resting.clear((task.id, lease.child))
-        self.look_at(task, lease.child)
+        if member is not None:
+            if member.failures:
+                member.failures = 0
+                self.wants.resting.clear((task.id, lease.child))
+            member.shunned = 0
+            if took < PATIENCE * task.usual_seconds:
+                member.moves = 0
+        self.end(task, lease, again=False)
 
     # ── leases that drag ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -174,11 +176,6 @@ class Scheduler:
         self._grant(task, lease.child, lease.piece, parent, now)
 
     # ── whom to look at ──────────────────────────────────────────────────────────────────────────────────────────
-
-    def look_at(self, task: Task, child: int) -> None:
-        """Something changed for this child."""
-        if self.wants.count(task.id, child):
-            self.wants.list(("serve", task.id, child))
 
     def offer(self, parent: int) -> None:
         """The peer may have room or something new to give: parked children of its tasks shall be looked at."""
@@ -214,7 +211,7 @@ class Scheduler:
                     self.stir_if_doubtful(self._desk.catalog.tasks[task_id])
         if change:
             for task in self._desk.catalog.of_peer(peer):
-                self.look_at(task, peer)
+                self.wants.look_at(task.id, peer)
 
     def work(self, now: float) -> None:
         """Do some of what is listed; bounded, the caller comes again."""

@@ -32,7 +32,7 @@ class Slots:
         self.capacity[index] = capacity
         self.booked[index] = 0
         self.level_of[index] = -1
-        self._place(index)
+        self._place(index, capacity, 0)
 
     def leave(self, index: int) -> None:
         """The peer is gone; its leases were ended before."""
@@ -47,13 +47,13 @@ class Slots:
             return False
         had = self.level_of[index] >= 0
         self.capacity[index] = capacity
-        self._place(index)
+        self._place(index, capacity, self.booked[index])
         return not had and self.level_of[index] >= 0
 
     def book(self, index: int, cost: int) -> None:
         """One stream more; with a negative cost, one less."""
-        self.booked[index] += cost
-        self._place(index)
+        booked = self.booked[index] = self.booked[index] + cost
+        self._place(index, self.capacity[index], booked)
 
     def in_order_of_room(self, peers: Iterable[int]) -> list[int]:
         """These peers, the least loaded first, those without room last; of equals as they came.
@@ -65,8 +65,7 @@ class Slots:
         levels = self.level_of
         return sorted(peers, key=lambda peer: levels[peer] % (LEVELS + 1))
 
-    def _place(self, index: int) -> None:
-        capacity, booked = self.capacity[index], self.booked[index]
+    def _place(self, index: int, capacity: int, booked: int) -> None:
         if capacity - booked < SLOT // 2:
             level = -1
         else:

@@ -119,6 +119,12 @@ class Wants:
             self._listed.add(duty)
             self._duties.append(duty)
 
+    def look_at(self, task: TaskId, child: int) -> None:
+        """Something changed for this child: if it wants anything, it is to be served."""
+        queue = self.queues.get(task)
+        if queue is not None and child in queue.want:
+            self.list(("serve", task, child))
+
     def next_duty(self) -> Duty | None:
         """Take out what has been listed longest."""
         if not self._duties:
