@@ -3,8 +3,10 @@ ranking."""
 
 from __future__ import annotations
 
+import heapq
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from dfmq.machines.broker import ranking
 from dfmq.machines.broker.catalog import Task
@@ -35,30 +37,37 @@ class Choosing:
 
     # ── for a child ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def choose(self, task: Task, child: int) -> Choice | None:
-        """A piece and its parent for the child, None when there is nothing at all. Sampled first; only when that finds
-        nothing, everything is looked at. Parents that failed the child, or are slow, come later."""
-        lacking = task.lacking(child)
-        room = self._slots.room & ~(1 << child)
-        if not lacking or not room:
+    def choices(self, task: Task, child: int) -> Iterator[Choice]:
+        """Pieces and their parents for the child, one after the other, until there is nothing at all. Each must be
+        granted before the next is asked for. Sampled; only when that finds nothing, everything is looked at."""
+        while (lacking := task.lacking(child)) and (room := self._slots.room & ~(1 << child)):
+            doubtful = self._doubtful(child)
+            later = task.members[child].shunned | self._rates.unwelcome_to(child)
+            good, is_found = room & ~(doubtful | later), False
+            if good:
+                few = ranking.sample(lacking, ranking.SAMPLED_PIECES, self._rng)
+                candidates = self._candidates(task, child, few, good)
+                for choice in islice(self._ranked(task, child, candidates), ranking.TAKEN_OF_A_SAMPLE):
+                    is_found = True
+                    yield choice
+            if not is_found:
+                found = self._found_at_last(task, child, lacking, good, room & later & ~doubtful, room & doubtful)
+                if found is None:
+                    return
+                yield found
+
+    def _found_at_last(
+        self, task: Task, child: int, lacking: int, good: int, later: int, doubtful: int
+    ) -> Choice | None:
+        """A choice nobody can miss. Parents that failed the child, or are slow, come later."""
+        for parents in (good, later):
+            if parents and (found := self._best_of_all(task, child, lacking, parents)):
+                return found
+        if not doubtful:
             return None
-        doubtful = self._doubtful(child)
-        later = task.members[child].shunned | self._rates.unwelcome_to(child)
-        if good := room & ~(doubtful | later):
-            few = ranking.sample(lacking, ranking.SAMPLED_PIECES, self._rng)
-            found = self._best(task, child, self._candidates(task, child, few, good))
-            found = found or self._best_of_all(task, child, lacking, good)
-            if found:
-                return found
-        if second := room & later & ~doubtful:
-            found = self._best_of_all(task, child, lacking, second)
-            if found:
-                return found
-        if last := room & doubtful:
-            better = ~(doubtful | 1 << child)
-            only_there = bitfield.of(p for p in bitfield.members(lacking) if not task.whole[p] & better)
-            return self._best_of_all(task, child, only_there, last)
-        return None
+        better = ~(self._doubtful(child) | 1 << child)
+        only_there = bitfield.of(p for p in bitfield.members(lacking) if not task.whole[p] & better)
+        return self._best_of_all(task, child, only_there, doubtful)
 
     def _doubtful(self, child: int) -> int:
         return self._health.suspected | self._rates.slower_than(child)
@@ -67,14 +76,14 @@ class Choosing:
         """Some of these parents for each of these pieces they could give."""
         whole, taken, takers_of = task.whole, task.taken, self._leases.of_pieces(task.id)
         level_of, chance, candidates = self._slots.level_of, self._rng.random, []
-        partial = ~(self._rates.slow | self._health.barred)
+        whole_only = self._rates.slow | self._health.barred
         acquainted = self._leases.acquainted.get(child, 0)
         if acquainted.bit_count() < ranking.ENOUGH_PARENTS:
             acquainted = 0
         for piece in pieces:
             holders = whole[piece]
             if piece in taken:
-                holders |= taken[piece] & partial
+                holders |= taken[piece] & ~whole_only if whole_only else taken[piece]
             possible = holders & parents
             if not possible:
                 continue
@@ -85,31 +94,42 @@ class Choosing:
                     possible = known
                 else:
                     is_new = 1
-            for parent in ranking.sample_holders(possible, chance):
+            at = int(chance() * possible.bit_length())
+            rest = possible >> at
+            for _ in range(ranking.SAMPLED_HOLDERS):
+                if not rest:
+                    at, rest = 0, possible
+                step = (rest ^ (rest - 1)).bit_length()
+                at, rest = at + step, rest >> step
+                parent = at - 1
                 depth = takers[parent].depth + 1 if takers and parent in takers else 0
                 candidates.append((is_new, level_of[parent], depth, rarity, chance(), piece, parent))
         return candidates
 
-    def _best(self, task: Task, child: int, candidates: list[ranking.Candidate]) -> Choice | None:
-        """The best candidate whose own parents lead to a whole holder and not to the child."""
-        if not candidates:
-            return None
-        best = min(candidates)
-        if self._leads_home(task, child, best[5], best[6]):
-            return best[5], best[6]
-        for *_, piece, parent in sorted(candidates):
-            if self._leads_home(task, child, piece, parent):
-                return piece, parent
-        return None
+    def _ranked(self, task: Task, child: int, candidates: list[ranking.Candidate]) -> Iterator[Choice]:
+        """The best candidates first, of those whose own parents lead to a whole holder and not to the child. A parent
+        that was granted from meanwhile stands where it belongs now."""
+        level_of, taken = self._slots.level_of, 0
+        heapq.heapify(candidates)
+        while candidates:
+            is_new, level, depth, rarity, chance, piece, parent = heapq.heappop(candidates)
+            if taken >> piece & 1:
+                continue
+            if (now := level_of[parent]) != level:
+                if now >= 0:
+                    heapq.heappush(candidates, (is_new, now, depth, rarity, chance, piece, parent))
+            elif self._leads_home(task, child, piece, parent):
+                taken |= 1 << piece
+                yield piece, parent
 
     def _best_of_all(self, task: Task, child: int, lacking: int, parents: int) -> Choice | None:
-        """As `_best` over all lacking pieces, missing none; by parent instead of by piece where these are fewer."""
+        """The best over all lacking pieces, missing none; by parent instead of by piece where these are fewer."""
         if lacking.bit_count() <= parents.bit_count():
             candidates = self._candidates(task, child, bitfield.members(lacking), parents)
             if not candidates:
                 # Nobody among these holds or takes any of them.
                 return None
-            found = self._best(task, child, candidates)
+            found = next(self._ranked(task, child, candidates), None)
             if found:
                 return found
             givers = 0

@@ -54,11 +54,12 @@ class Scheduler:
         member = task.members.get(child)
         if member is None or not member.is_open:
             return
+        choices = self._choosing.choices(task, child)
         while self.wants.count(task.id, child):
             if self._is_held_back(task, child):
                 self.wants.unpark(task.id, child)
                 return
-            choice = self._choosing.choose(task, child)
+            choice = next(choices, None)
             if choice is None:
                 self._park(task, child)
                 return

@@ -29,15 +29,15 @@ def want(broker: BrokerTalk, name: str, count: int = 1, **rates: int) -> list[tu
 
 
 def test_an_idle_peer_is_asked_before_a_loaded_seed() -> None:
-    broker = with_content("one", "two", seed_slots=4)
+    broker = with_content("one", "two", seed_slots=2)
     for piece in (0, 1):
         want(broker, "one")
         have(broker, "one", piece)
     broker.hello("three")
     broker.opens("three", want=0)
-    want(broker, "three", 2)
-    parents = {lease.parent for lease in leases(want(broker, "two", 2))}
-    assert parents <= {peer_id("one"), peer_id("three")}
+    assert {lease.parent for lease in leases(want(broker, "three", 2))} == {peer_id("one"), peer_id("seed")}
+    (lease,) = leases(want(broker, "two"))
+    assert lease.parent in (peer_id("one"), peer_id("three"))
 
 
 def test_among_equals_the_parent_nearest_to_a_whole_holder_is_taken() -> None:
