@@ -298,9 +298,9 @@ class Catalog:
             self._idle[task.id] = now
             self._idle.move_to_end(task.id)
 
-    def next_deadline(self) -> float | None:
-        """When the task that has been idle longest is to be forgotten."""
-        return next(iter(self._idle.values())) + IDLE_SECONDS if self._idle else None
+    def next_deadline(self) -> float:
+        """When the task that has been idle longest is to be forgotten; never: infinite."""
+        return next(iter(self._idle.values())) + IDLE_SECONDS if self._idle else float("inf")
 
     def longest_idle(self) -> Task | None:
         """The task that has been idle longest."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from dfmq.errors import InvariantViolated
-from dfmq.machines.broker.backstops import Backstops
+from dfmq.machines.broker.looks import Looks
 from dfmq.machines.broker.slots import Slots
 from dfmq.model.ids import LeaseId, TaskId
 
@@ -25,6 +25,8 @@ class LiveLease(msgspec.Struct, eq=False, gc=False):
     granted_at: float
     #: by then one of both has said how it ended, or it has failed
     expires_at: float
+    #: when to see whether it takes longer than it should, or has failed; also in Leases.looks
+    look_at: float
     #: parents between the child and one that held the piece whole, when this was granted
     depth: int
 
@@ -46,8 +48,7 @@ class Leases:
         self._next_id = 1
         #: child → the parents it has had, a bit set: they are connected. A guess: peers come and go
         self.acquainted: dict[int, int] = {}
-        #: when to look whether a lease takes longer than it should, or has failed
-        self.looks: Backstops[LeaseId] = Backstops()
+        self.looks = Looks()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -69,8 +70,9 @@ class Leases:
         lease_id = LeaseId(self._next_id)
         self._next_id += 1
         takers[child] = self._by_id[lease_id] = lease = LiveLease(
-            lease_id, task, piece, child, parent, cost, now, now + seconds, depth
+            lease_id, task, piece, child, parent, cost, now, now + seconds, now + min(seconds, patience), depth
         )
+        self.looks.set(lease_id, lease.look_at)
         served = self._by_parent.get(parent)
         if served is None:
             self._by_parent[parent] = {lease_id: lease}
@@ -78,17 +80,17 @@ class Leases:
             served[lease_id] = lease
         self._slots.book(parent, cost)
         self.acquainted[child] = self.acquainted.get(child, 0) | 1 << parent
-        self.look_at(lease, now + patience)
         return lease
-
-    def look_at(self, lease: LiveLease, at: float) -> None:
-        """To be looked at then, or when its deadline has come."""
-        self.looks.set(lease.id, min(at, lease.expires_at))
 
     def due(self, now: float) -> list[LiveLease]:
         """The leases to be looked at, those whose deadline has come first. Each is to be ended, or looked at again."""
-        due = [self._by_id[lease] for lease in self.looks.due(now)]
+        due = [lease for key in self.looks.due(now) if (lease := self._by_id.get(key)) is not None]
         return sorted(due, key=lambda lease: lease.expires_at > now)
+
+    def look_again(self, lease: LiveLease, at: float) -> None:
+        """It was looked at: then again, or when its deadline has come."""
+        lease.look_at = min(at, lease.expires_at)
+        self.looks.set(lease.id, lease.look_at)
 
     def end(self, lease: LiveLease) -> None:
         """Take a lease out of the books and give the parent its slot back."""
@@ -105,7 +107,6 @@ class Leases:
             if not pieces:
                 del self._by_piece[lease.task]
         self._slots.book(lease.parent, -lease.cost)
-        self.looks.clear(lease.id)
 
     def forget(self, child: int) -> None:
         """The peer is gone; its leases were ended before. Whoever gets its index may be taken for an acquaintance of
@@ -180,16 +181,14 @@ class Leases:
         booked = dict.fromkeys(self._slots.booked, 0)
         for key, lease in self._by_id.items():
             booked[lease.parent] += lease.cost
-            at = self.looks.at(key)
-            if key != lease.id or at is None or at > lease.expires_at:
+            if key != lease.id or lease.look_at > lease.expires_at or not self.looks.has(key, lease.look_at):
                 raise InvariantViolated(f"lease {key} is not looked at by its deadline")
             if self._by_parent[lease.parent].get(key) is not lease:
                 raise InvariantViolated(f"lease {key} is not with its parent")
             self._check_ring(lease)
         if booked != self._slots.booked:
             raise InvariantViolated(f"booked {self._slots.booked}, but the leases cost {booked}")
-        if len(self.looks) != len(self._by_id):
-            raise InvariantViolated("a lease that ended is still to be looked at")
+        self.looks.check()
 
     def _check_ring(self, lease: LiveLease) -> None:
         if self.taking(lease.task, lease.piece, lease.child) is not lease:

@@ -27,6 +27,7 @@ from dfmq.wire import messages as said
 from dfmq.wire.messages import BeatSeen, Error, Message, Welcome
 
 PROOF_BYTES = 16
+NEVER = float("inf")
 
 
 class BrokerMachine:
@@ -78,14 +79,15 @@ class BrokerMachine:
         """When to call again at the latest; at once while work is listed."""
         if self._scheduler.wants.has_duties:
             return self._now
-        parts = (
-            self._desk.roster.deadlines.next(),
-            self._desk.leases.looks.next(),
-            self._desk.health.deadlines.next(),
-            self._scheduler.wants.resting.next(),
-            self._desk.catalog.next_deadline(),
+        desk = self._desk
+        at = min(
+            desk.roster.deadlines.soonest,
+            desk.leases.looks.soonest,
+            desk.health.deadlines.soonest,
+            self._scheduler.wants.resting.soonest,
+            desk.catalog.next_deadline(),
         )
-        return min((at for at in parts if at is not None), default=None)
+        return at if at < NEVER else None
 
     def tasks(self) -> list[dict[str, Any]]:
         """Every task, for people: plain values, no secrets."""
@@ -185,7 +187,7 @@ class BrokerMachine:
                     self._discipline.look_at(lease, now)
         if now >= desk.health.deadlines.soonest:
             self._discipline.release(now)
-        while (at := desk.catalog.next_deadline()) is not None and at <= now:
+        while now >= desk.catalog.next_deadline():
             self._forget_longest_idle()
 
     def _forget_longest_idle(self) -> None:

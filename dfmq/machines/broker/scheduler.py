@@ -164,9 +164,9 @@ class Scheduler:
         leases = self._desk.leases
         patience = self._patience(task, lease.child)
         if now < lease.granted_at + 0.99 * patience:
-            leases.look_at(lease, lease.granted_at + patience)
+            leases.look_again(lease, lease.granted_at + patience)
         elif not task.members[lease.child].is_open or (parent := self._choosing.relief(task, lease)) is None:
-            leases.look_at(lease, now + patience / PATIENCE)
+            leases.look_again(lease, now + patience / PATIENCE)
         else:
             self._move(task, lease, parent, now)
 

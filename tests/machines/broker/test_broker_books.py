@@ -67,10 +67,10 @@ def test_a_lease_is_in_every_index_or_in_none() -> None:
     lease = leases.grant(TASK, 5, 1, 0, SLOT, 10.0, 30.0, 2.5)
     leases.check()
     assert leases.get(lease.id) is leases.taking(TASK, 5, 1) is leases.of_parent(0)[0]
-    assert (lease.expires_at, leases.looks.at(lease.id)) == (40.0, 12.5)
+    assert (lease.expires_at, lease.look_at) == (40.0, 12.5)
     leases.end(lease)
     leases.check()
-    assert (len(leases), leases.of_task(TASK), leases.looks.next()) == (0, [], None)
+    assert (len(leases), leases.of_task(TASK), leases.due(13.0)) == (0, [], [])
 
 
 def test_a_child_takes_a_piece_once_and_never_from_itself() -> None:

@@ -221,9 +221,9 @@ def test_who_joins_again_is_not_idle_and_a_wanted_task_is_not_forgotten() -> Non
     assert task is not None
     assert book.next_deadline() == IDLE_SECONDS, "entered and not wanted yet"
     book.join(task, 1, member())
-    assert (book.next_deadline(), book.longest_idle()) == (None, None)
+    assert (book.next_deadline(), book.longest_idle()) == (float("inf"), None)
     book.touch(task, 5.0)
-    assert book.next_deadline() is None
+    assert book.next_deadline() == float("inf")
     with pytest.raises(InvariantViolated):
         book.forget(task)
 

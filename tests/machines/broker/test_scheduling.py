@@ -237,7 +237,9 @@ def test_a_lease_that_drags_is_moved_to_a_whole_holder_with_room() -> None:
     swarm.say(holder, said.Held(task=task, generation=swarm.generation[task], held=bytes([0b111111])))
     swarm.passes(3.0)
     ((_, moved),) = child.leases.values()
-    assert (moved.parent, moved.piece) == (holder.peer, lease.piece)
+    whole = {holder.peer} | {member.peer for member in swarm.members.values() if member.is_seed}
+    assert moved.piece == lease.piece
+    assert moved.parent in whole, "the seed has room as soon as the lease of the first is moved"
 
 
 def test_who_fails_at_once_everywhere_does_not_spin_the_broker() -> None:
