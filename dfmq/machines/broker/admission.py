@@ -100,11 +100,10 @@ class Admission:
         told."""
         self._scheduler.wants.forget(task.id, index)
         leases = self._desk.leases
-        for piece in bitfield.members(task.taking.get(index, 0)):
-            if (lease := leases.taking(task.id, piece, index)) is not None:
-                self._scheduler.end(task, lease, again=False)
-            if not task.held.get(index, 0) >> piece & 1:
-                for orphan in leases.served_on(task.id, piece, index):
+        for lease in leases.of_child(task.id, index, task.taking.get(index, 0)):
+            self._scheduler.end(task, lease, again=False)
+            if not task.held.get(index, 0) >> lease.piece & 1:
+                for orphan in leases.served_on(task.id, lease.piece, index):
                     self._scheduler.revoke(task, orphan)
         self._desk.catalog.part(task, index, now)
 

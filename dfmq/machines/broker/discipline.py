@@ -59,16 +59,16 @@ class Discipline:
     def done(self, task: Task, child: Peer, pieces: int, now: float) -> None:
         """The peer holds these pieces. It takes them no more, and the hosts it had them from are trusted more."""
         leases, index = self._desk.leases, child.index
-        serving, taking = leases.served_pieces(task.id, index), task.taking.get(index, 0)
-        for piece in bitfield.members(pieces & (serving | taking)):
-            if serving >> piece & 1:
-                *_, root = leases.ancestors(task.id, piece, index)
-                if not task.whole.get(piece, 0) >> root & 1:
-                    # Those below it waited for somebody who had lost their own parent: they can serve others once more.
-                    self._scheduler.stir(task)
-            if (lease := leases.taking(task.id, piece, index)) is not None:
-                self._praise(lease, child, now)
-                self._scheduler.done(task, lease, now)
+        for piece in bitfield.members(pieces & leases.served_pieces(task.id, index)):
+            *_, root = leases.ancestors(task.id, piece, index)
+            if not task.whole.get(piece, 0) >> root & 1:
+                # Those below it waited for somebody who had lost their own parent: they can serve others once more.
+                self._scheduler.stir(task)
+        done = leases.of_child(task.id, index, pieces & task.taking.get(index, 0))
+        for lease in done:
+            self._praise(lease, child, now)
+        if done:
+            self._scheduler.done(task, index, done, now)
 
     def _praise(self, lease: LiveLease, child: Peer, now: float) -> None:
         health, parent = self._desk.health, self._desk.roster.at(lease.parent)

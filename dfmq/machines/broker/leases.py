@@ -9,6 +9,7 @@ import msgspec
 from dfmq.errors import InvariantViolated
 from dfmq.machines.broker.looks import Looks
 from dfmq.machines.broker.slots import Slots
+from dfmq.model import bitfield
 from dfmq.model.ids import LeaseId, TaskId
 
 
@@ -122,6 +123,11 @@ class Leases:
         pieces = self._by_piece.get(task)
         takers = pieces.get(piece) if pieces else None
         return takers.get(child) if takers else None
+
+    def of_child(self, task: TaskId, child: int, pieces: int) -> list[LiveLease]:
+        """The child's leases on these pieces, all of which it is taking."""
+        by_piece = self._by_piece.get(task, _NONE)
+        return [by_piece[piece][child] for piece in bitfield.members(pieces)]
 
     def of_pieces(self, task: TaskId) -> dict[int, dict[int, LiveLease]]:
         """Piece → child → lease of those that are being taken. Not to be changed."""

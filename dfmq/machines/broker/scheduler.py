@@ -54,8 +54,8 @@ class Scheduler:
         member = task.members.get(child)
         if member is None or not member.is_open:
             return
-        choices = self._choosing.choices(task, child)
-        while self.wants.count(task.id, child):
+        choices, left = self._choosing.choices(task, child), self.wants.count(task.id, child)
+        while left:
             if self._is_held_back(task, child):
                 self.wants.unpark(task.id, child)
                 return
@@ -63,14 +63,15 @@ class Scheduler:
             if choice is None:
                 self._park(task, child)
                 return
-            self._grant(task, child, *choice, now)
+            left = self._grant(task, child, *choice, now)
 
     def _is_held_back(self, task: Task, child: int) -> bool:
         """Looked at again when its rest is over, or when the lease of a slow child ends: that gets one piece at a
         time (design, section 2)."""
         if self._desk.rates.slow >> child & 1 and child in task.taking:
             return True
-        return self.wants.resting.at((task.id, child)) is not None
+        is_failing = task.members[child].failures >= FAILURES_BEFORE_REST
+        return is_failing and self.wants.resting.at((task.id, child)) is not None
 
     def _park(self, task: Task, child: int) -> None:
         if self.wants.park(task.id, child, task.lacking(child)):
@@ -78,7 +79,8 @@ class Scheduler:
             count = self.wants.count(task.id, child)
             self._desk.outbox.record("want.parked", task=task.id, child=peer.id, count=count)
 
-    def _grant(self, task: Task, child: int, piece: int, parent: int, now: float) -> None:
+    def _grant(self, task: Task, child: int, piece: int, parent: int, now: float) -> int:
+        """Book it and say it; how many wants of the child are left."""
         desk = self._desk
         if task.content is None:
             raise InvariantViolated(f"task {task.id.hex()} would be granted and is not known")
@@ -86,7 +88,7 @@ class Scheduler:
         cost, patience = desk.rates.cost(child, parent), self._patience(task, child)
         lease = desk.leases.grant(task.id, piece, child, parent, cost, now, seconds, patience)
         task.take(child, piece)
-        self.wants.granted(task.id, child)
+        left = self.wants.granted(task.id, child)
         taker, giver = desk.roster.at(child), desk.roster.at(parent)
         said = Lease(
             lease=lease.id, piece=piece, parent=giver.id, endpoint=giver.exchange, proofs=task.proofs[piece],
@@ -99,8 +101,9 @@ class Scheduler:
         if desk.leases.serves(task.id, piece, child):
             # It takes the piece again: those below it can serve others once more.
             self.stir(task)
-        else:
+        elif self.wants.parked:
             self.offer_in(task, child)
+        return left
 
     # ── leases that end ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,21 +138,30 @@ class Scheduler:
             self.wants.resting.set((task.id, child), now + min(MOST_REST_SECONDS, REST_SECONDS * 2.0**doublings))
             self.wants.unpark(task.id, child)
 
-    def done(self, task: Task, lease: LiveLease, now: float) -> None:
-        """The child has the piece: what it held against parents is forgotten, and how long it took is what others may
-        expect. The estimate follows the quicker leases, so that it says what a piece takes when all goes well."""
-        took, usual = now - lease.granted_at, task.usual_seconds
-        follows = FOLLOWS_QUICKER if took < usual else FOLLOWS_SLOWER
-        task.usual_seconds = usual + (took - usual) * follows if usual else took
-        member = task.members.get(lease.child)
+    def done(self, task: Task, child: int, leases: list[LiveLease], now: float) -> None:
+        """The child has the pieces: what it held against parents is forgotten, and how long they took is what others
+        may expect. The estimate follows the quicker leases, so that it says what a piece takes when all goes well."""
+        usual, quickest = task.usual_seconds, now
+        for lease in leases:
+            took = now - lease.granted_at
+            quickest = min(quickest, took)
+            follows = FOLLOWS_QUICKER if took < usual else FOLLOWS_SLOWER
+            usual = usual + (took - usual) * follows if usual else took
+            self._desk.leases.end(lease)
+            task.untake(child, lease.piece)
+        task.usual_seconds = usual
+        member = task.members.get(child)
         if member is not None:
             if member.failures:
                 member.failures = 0
-                self.wants.resting.clear((task.id, lease.child))
+                self.wants.resting.clear((task.id, child))
             member.shunned = 0
-            if took < PATIENCE * task.usual_seconds:
+            if quickest < PATIENCE * usual:
                 member.moves = 0
-        self.end(task, lease, again=False)
+            self.wants.look_at(task.id, child)
+        if self.wants.parked:
+            for lease in leases:
+                self.offer(lease.parent)
 
     # ── leases that drag ─────────────────────────────────────────────────────────────────────────────────────────
 

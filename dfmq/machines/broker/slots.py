@@ -13,6 +13,10 @@ SLOT = 1000
 LEVELS = 4
 
 
+def _level(capacity: int, booked: int) -> int:
+    return booked * LEVELS // capacity if capacity - booked >= SLOT // 2 else -1
+
+
 class Slots:
     """Capacity and booked cost per peer index, both in thousandths of a slot.
 
@@ -32,7 +36,7 @@ class Slots:
         self.capacity[index] = capacity
         self.booked[index] = 0
         self.level_of[index] = -1
-        self._place(index, capacity, 0)
+        self.book(index, 0)
 
     def leave(self, index: int) -> None:
         """The peer is gone; its leases were ended before."""
@@ -47,13 +51,17 @@ class Slots:
             return False
         had = self.level_of[index] >= 0
         self.capacity[index] = capacity
-        self._place(index, capacity, self.booked[index])
+        self.book(index, 0)
         return not had and self.level_of[index] >= 0
 
     def book(self, index: int, cost: int) -> None:
         """One stream more; with a negative cost, one less."""
         booked = self.booked[index] = self.booked[index] + cost
-        self._place(index, self.capacity[index], booked)
+        level, before = _level(self.capacity[index], booked), self.level_of[index]
+        if level != before:
+            self.level_of[index] = level
+            if level < 0 or before < 0:
+                self.room ^= 1 << index
 
     def in_order_of_room(self, peers: Iterable[int]) -> list[int]:
         """These peers, the least loaded first, those without room last; of equals as they came.
@@ -65,17 +73,6 @@ class Slots:
         levels = self.level_of
         return sorted(peers, key=lambda peer: levels[peer] % (LEVELS + 1))
 
-    def _place(self, index: int, capacity: int, booked: int) -> None:
-        if capacity - booked < SLOT // 2:
-            level = -1
-        else:
-            level = min(LEVELS - 1, booked * LEVELS // capacity)
-        before = self.level_of[index]
-        if level != before:
-            self.level_of[index] = level
-            if level < 0 or before < 0:
-                self.room ^= 1 << index
-
     def check(self) -> None:
         """See the class's law."""
         if self.room & ~sum(1 << index for index in self.booked):
@@ -84,6 +81,6 @@ class Slots:
             if booked < 0:
                 raise InvariantViolated(f"peer {index} has {booked} booked")
             capacity = self.capacity[index]
-            level = -1 if capacity - booked < SLOT // 2 else min(LEVELS - 1, booked * LEVELS // capacity)
+            level = _level(capacity, booked)
             if self.level_of[index] != level or bool(self.room >> index & 1) != (level >= 0):
                 raise InvariantViolated(f"peer {index}: {booked} of {capacity} booked, level or room wrong")

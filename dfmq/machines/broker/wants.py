@@ -50,13 +50,15 @@ class Wants:
         if total > 0:
             self.queues.setdefault(task, Queue()).want[child] = total
 
-    def granted(self, task: TaskId, child: int) -> None:
-        """One want is answered."""
+    def granted(self, task: TaskId, child: int) -> int:
+        """One want is answered; so many are left."""
         queue = self.queues[task]
-        if queue.want[child] > 1:
-            queue.want[child] -= 1
+        left = queue.want[child] - 1
+        if left:
+            queue.want[child] = left
         else:
             self._drop(task, queue, child)
+        return left
 
     def forget(self, task: TaskId, child: int) -> None:
         """The child wants nothing of this task any more."""
