@@ -176,18 +176,22 @@ class Rates:
         """The peers markedly slower than the fastest child: whoever is slower than some child is among them."""
         return self._below(self._sorted[-1]) if self._sorted else 0
 
-    def cost(self, child: int, parent: int) -> int:
-        """Thousandths of the parent's slots that a stream to the child takes: min(child, parent) / parent, and of a
-        seed, whose slots are those of usual peers, min(child, seed) / median."""
-        down = self._rates[child].down
-        if limit := self._rates[child].down_limit:
+    def terms(self, child: int, parent: int, piece_bytes: int) -> tuple[int, float]:
+        """What a stream takes of the parent's slots, in thousandths: min(child, parent) / parent, and of a seed, whose
+        slots are those of usual peers, min(child, seed) / median. And its deadline in seconds: a backstop, for children
+        notice stalls themselves; eight times what the piece should take, 30 s at least; where no rate is known
+        64 KiB/s are taken, a modest uplink."""
+        taker, giver = self._rates[child], self._rates[parent]
+        down, serves, limit = taker.down, giver.serves, taker.down_limit
+        slower = min(down, serves) or down or serves
+        expected = piece_bytes * taker.in_flight / slower if slower else piece_bytes / 8 / 65536
+        seconds = max(30.0, 8 * expected)
+        if limit:
             down = min(down or limit, limit)
-        source = self._rates[parent]
-        serves = source.serves
-        unit = self.median if source.is_seed else serves
+        unit = self.median if giver.is_seed else serves
         if not down or not unit:
-            return SLOT
-        return max(LEAST_COST, min(SLOT, SLOT * down // unit))
+            return SLOT, seconds
+        return max(LEAST_COST, min(SLOT, SLOT * down // unit)), seconds
 
     def capacity(self, index: int) -> int:
         """Thousandths of a slot: Hello.slots, scaled as pieces in flight; of a seed more when its measured rate says
@@ -208,15 +212,6 @@ class Rates:
         rate = self._rates[child]
         down = rate.down if self.slow >> child & 1 else max(rate.down, self.median)
         return piece_bytes * rate.in_flight / down if down else None
-
-    def lease_seconds(self, child: int, parent: int, piece_bytes: int) -> float:
-        """A backstop, for children notice stalls themselves: eight times what the piece should take, 30 s at least;
-        where no rate is known 64 KiB/s are taken, a modest uplink."""
-        taker, giver = self._rates[child], self._rates[parent]
-        down, serves = taker.down, giver.serves
-        slower = min(down, serves) or down or serves
-        expected = piece_bytes * taker.in_flight / slower if slower else piece_bytes / 8 / 65536
-        return max(30.0, 8 * expected)
 
     def check(self) -> None:
         """See the class's law."""

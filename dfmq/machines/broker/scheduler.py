@@ -84,8 +84,8 @@ class Scheduler:
         desk = self._desk
         if task.content is None:
             raise InvariantViolated(f"task {task.id.hex()} would be granted and is not known")
-        seconds = desk.rates.lease_seconds(child, parent, task.content.cut.piece_length)
-        cost, patience = desk.rates.cost(child, parent), self._patience(task, child)
+        cost, seconds = desk.rates.terms(child, parent, task.content.cut.piece_length)
+        patience = self._patience(task, child)
         lease = desk.leases.grant(task.id, piece, child, parent, cost, now, seconds, patience)
         task.take(child, piece)
         left = self.wants.granted(task.id, child)
