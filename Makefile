@@ -51,5 +51,5 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dfmq needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version): say make PYTHON=python3.12 (or whichever you have)"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv module first (Debian and Ubuntu: apt install python3-venv)"; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test,check]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test,check]' --config-settings editable_mode=compat
 	@touch $@
