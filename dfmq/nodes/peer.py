@@ -31,6 +31,7 @@ from dfmq.model.task import Shelved
 from dfmq.nodes.driver import Driver
 from dfmq.nodes.fetch import Fetches
 from dfmq.nodes.hearing import Hearing
+from dfmq.nodes.mail import Mail
 from dfmq.nodes.remains import Remains
 from dfmq.wire import codec, envelope, topics
 from dfmq.wire.messages import Answer, Ask, Error, Welcome
@@ -118,12 +119,9 @@ class PeerNode:
             name=advertise,
         )
         self._driver = Driver(self.machine, loop, self._hands(), self._flush, failed)
-        self._to_broker: list[bytes] = []
-        self._to_parents: dict[str, list[bytes]] = {}
-        self._to_children: dict[bytes, list[bytes]] = {}
+        self._to_broker, self._to_parents, self._to_neighbours = Mail[None](), Mail[str](), Mail[bytes]()
+        self._to_children, self._to_clients = Mail[bytes](), Mail[bytes]()
         self._writing: asyncio.TimerHandle | None = None
-        self._to_neighbours: dict[bytes, list[bytes]] = {}
-        self._to_clients: dict[bytes, list[bytes]] = {}
         self._pipelines = Pipelines(context)
         self._parents = Parents(context, loop, self.peer, self._hear_parent, self._driver)
         self._notices_heard: set[str] = set()
@@ -272,9 +270,7 @@ class PeerNode:
         except envelope.Stranger:
             self._note("message.refused", {"code": "stranger"})
         except ProtocolError as error:
-            self._to_clients.setdefault(frames[0], []).append(
-                codec.encode(Error(code=error.reason, text=str(error)[:200]))
-            )
+            self._to_clients.put(frames[0], Error(code=error.reason, text=str(error)[:200]))
             self._flush()
 
     def _answer(self, client: bytes) -> None:
@@ -287,7 +283,7 @@ class PeerNode:
             alone=alone,
             broker_seen=self.machine.is_welcomed,
         )
-        self._to_clients.setdefault(client, []).append(codec.encode(answer))
+        self._to_clients.put(client, answer)
         self._flush()
 
     def _take_chunk(self, frames: list[zmq.Frame]) -> None:
@@ -314,14 +310,14 @@ class PeerNode:
         store, fetches = self._store, self._fetches
         return {
             do.Record: lambda e: self._note(e.name, e.fields),
-            do.Publish: self._publish,
-            do.TellBroker: lambda e: self._to_broker.append(codec.encode(e.message)),
+            do.Publish: lambda e: self._to_neighbours.put(e.topic, e.message),
+            do.TellBroker: lambda e: self._to_broker.put(None, e.message),
             do.NextBroker: self._next_broker,
-            do.AskParent: self._ask_parent,
-            do.TellChild: lambda e: self._to_children.setdefault(e.child, []).append(codec.encode(e.message)),
+            do.AskParent: lambda e: self._to_parents.put(e.endpoint, e.message),
+            do.TellChild: lambda e: self._to_children.put(e.child, e.message),
             do.SendChunk: self._send_chunk,
             do.ForgetInbox: lambda e: self._pipelines.forget(e.inbox),
-            do.TellClient: lambda e: self._to_clients.setdefault(e.client, []).append(codec.encode(e.message)),
+            do.TellClient: lambda e: self._to_clients.put(e.client, e.message),
             do.Listen: lambda e: self._hearing.listen(e.task, e.endpoints),
             do.LoadTask: lambda e: store.load(e.task),
             do.OpenStore: lambda e: store.open(e.task, e.content, e.request, e.etag, e.last_modified),
@@ -354,17 +350,11 @@ class PeerNode:
         self._remains.dropped(effect.task)
         self._store.drop(effect.task)
 
-    def _publish(self, effect: do.Publish) -> None:
-        self._to_neighbours.setdefault(effect.topic, []).append(codec.encode(effect.message))
-
     def _next_broker(self, _: do.NextBroker) -> None:
         self._to_broker.clear()
         self._control.close()
         self._broker_turn += 1
         self._control = self._connect_broker()
-
-    def _ask_parent(self, effect: do.AskParent) -> None:
-        self._to_parents.setdefault(effect.endpoint, []).append(codec.encode(effect.message))
 
     def _send_chunk(self, effect: do.SendChunk) -> None:
         payload = effect.payload
@@ -380,38 +370,27 @@ class PeerNode:
             self._loop.call_soon(self._feed, told.ChunkUnsent(effect.lease))
 
     def _flush(self) -> None:
-        """The turn's end: what was batched goes out."""
+        """The turn's end: what was gathered goes out."""
         if self._to_broker:
-            bodies, self._to_broker = self._to_broker, []
-            for first in range(0, len(bodies), envelope.MOST_BODIES):
-                frames = envelope.wrap(bodies[first : first + envelope.MOST_BODIES])
-                try:
-                    self._control.socket.send_multipart(frames, zmq.NOBLOCK)
-                except zmq.Again:
-                    log.warning("the broker takes nothing more; %d messages dropped", len(bodies) - first)
-                    break
-            self._control.look()
-        if self._to_parents:
-            asked, self._to_parents = self._to_parents, {}
-            for endpoint, bodies in asked.items():
-                self._parents.send(endpoint, envelope.wrap(bodies))
-        if self._to_neighbours:
-            hinted, self._to_neighbours = self._to_neighbours, {}
-            for topic, bodies in hinted.items():
-                for first in range(0, len(bodies), envelope.MOST_BODIES):
-                    frames = [topic, *envelope.wrap(bodies[first : first + envelope.MOST_BODIES])]
-                    self._hints.send_multipart(frames, zmq.NOBLOCK)
-        if self._to_children:
-            said, self._to_children = self._to_children, {}
-            self._route(self._exchange, said, lambda child: None)
-        if self._to_clients and self._local is not None:
-            told_them, self._to_clients = self._to_clients, {}
-            self._route(self._local, told_them, lambda client: self._feed(told.ClientLost(client)))
-
-    def _route(self, drain: Drain, outgoing: dict[bytes, list[bytes]], lost: Callable[[bytes], None]) -> None:
-        for receiver, bodies in outgoing.items():
             try:
-                drain.socket.send_multipart([receiver, *envelope.wrap(bodies)], zmq.NOBLOCK)
+                for _, frames in self._to_broker.take():
+                    self._control.socket.send_multipart(frames, zmq.NOBLOCK)
+            except zmq.Again:
+                log.warning("the broker takes nothing more; messages are dropped")
+            self._control.look()
+        for endpoint, frames in self._to_parents.take():
+            self._parents.send(endpoint, frames)
+        for topic, frames in self._to_neighbours.take():
+            self._hints.send_multipart([topic, *frames], zmq.NOBLOCK)
+        if self._to_children:
+            self._route(self._exchange, self._to_children, lambda child: None)
+        if self._to_clients and self._local is not None:
+            self._route(self._local, self._to_clients, lambda client: self._feed(told.ClientLost(client)))
+
+    def _route(self, drain: Drain, outgoing: Mail[bytes], lost: Callable[[bytes], None]) -> None:
+        for receiver, frames in outgoing.take():
+            try:
+                drain.socket.send_multipart([receiver, *frames], zmq.NOBLOCK)
             except zmq.ZMQError as error:
                 if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                     raise
