@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Annotated
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -109,7 +110,9 @@ def canonical_url(url: str, filters: tuple[str, ...] = ()) -> str:
     return urlunsplit((scheme, netloc, parts.path or "/", urlencode(query, errors="surrogateescape"), ""))
 
 
+@lru_cache(maxsize=256)
 def _split(url: str) -> SplitResult:
+    # A request is looked at by several parts of each process within moments: its URL is read once.
     if not _is_clean(url):
         raise SettingsError(f"URL {shown(url)!r}: it has control characters or stray octets in it; quote them as %XX")
     try:
