@@ -82,14 +82,17 @@ def _fields(text: str) -> list[str]:
 class Plan:
     """What a list comes to: the lines to be done, in order, and the faulty ones. Needs a few hundred octets a line.
 
-    Law: no two lines to be done have the same output.
+    Law: no two lines to be done have the same output, by whatever links it is named.
     """
 
     def __init__(self, directory: Path, check: Callable[[Path], None]) -> None:
         """`directory`: where outputs without an absolute path go. `check` raises DfmqError for a bad output."""
         self._directory = directory
         self._check = check
+        #: by where it is in fact
         self._by_target: dict[str, Line] = {}
+        #: folder as it is named → where it is in fact
+        self._folders: dict[str, str] = {}
         self.faulty: list[Faulty] = []
         self.notes: list[str] = []
 
@@ -114,16 +117,29 @@ class Plan:
         if output.endswith("/"):
             raise SettingsError(f"output {output}: it is a directory; name a file")
         target = os.path.abspath(self._directory / (output or file_name(url)))
-        earlier = self._by_target.get(target)
+        place = self._real(target)
+        earlier = self._by_target.get(place)
         if earlier is None:
             self._check(Path(target))
-            self._by_target[target] = Line(number, url, target, digest)
+            self._by_target[place] = Line(number, url, target, digest)
         elif (earlier.url, earlier.digest) == (url, digest):
             self.notes.append(f"line {number}: the same as line {earlier.number}, done once")
         else:
             raise SettingsError(
                 f"output {target} is that of line {earlier.number} ({shown(earlier.url)}) already: name another"
             )
+
+    def _real(self, target: str) -> str:
+        """Where a target is once every link is followed. Folders are looked up once: lists are long, folders few."""
+        try:
+            if os.path.islink(target):
+                return os.path.realpath(target)
+            folder, name = os.path.split(target)
+            if folder not in self._folders:
+                self._folders[folder] = os.path.realpath(folder)
+        except (OSError, ValueError):
+            return target  # the check says what is wrong with it
+        return os.path.join(self._folders[folder], name)
 
     def errands(self, request: Callable[[str, str], Request]) -> Iterator[Errand]:
         """The lines to be done; each is made when its turn comes."""

@@ -99,6 +99,15 @@ def test_one_output_for_two_contents_is_the_later_lines_fault(tmp_path: Path, la
     assert f"output {tmp_path / 'a'} is that of line 1 (http://h/a) already" in str(plan.faulty[0].error)
 
 
+def test_an_output_is_the_same_by_whatever_link_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "way").symlink_to(tmp_path / "folder")
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "a")
+    plan = plan_of(tmp_path, "http://h/a folder/a", "http://h/b way/a", "http://h/b link", "http://h/a way/a")
+    assert [faulty.number for faulty in plan.faulty] == [2, 3]
+    assert plan.notes == ["line 4: the same as line 1, done once"]
+
+
 def test_names_that_come_from_a_url_stay_in_the_directory(tmp_path: Path) -> None:
     plan = plan_of(
         tmp_path, "http://h/%2e%2e", "http://h/x/..%2f..%2fetc", "http://h/" + "n" * 300, "http://h/a%20b%3f"
