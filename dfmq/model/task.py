@@ -19,8 +19,10 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 #: Headers that choose another representation and so another content (design, section 6).
 REPRESENTATION_HEADERS = frozenset({"accept", "accept-language", "accept-charset"})
-#: Headers that prove who asks. Never part of a TaskId, never logged, never sent to another host than asked.
-CREDENTIAL_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key", "private-token"})
+#: In the name of a header that proves who asks: Authorization, Cookie, X-Api-Key, X-Auth-Token, X-Amz-Security-Token,
+#: Private-Token, X-Vault-Token … Services make up their own; one that is taken for a credential and is none costs a
+#: question to the source, the other way round a secret is out.
+_CREDENTIAL = re.compile(r"auth|token|key|secret|cookie|credential|passw|session|signature", re.IGNORECASE)
 #: Headers that belong to one hop or to us; a user cannot set them.
 RESERVED_HEADERS = frozenset(
     {
@@ -190,10 +192,16 @@ def _digest(words: list[str], size: int, person: bytes) -> bytes:
     return hashlib.blake2b(msgspec.msgpack.encode(words), digest_size=size, person=person).digest()
 
 
+def is_credential(header: str) -> bool:
+    """Whether the header of this name proves who asks. Such are never part of a TaskId, never logged, never kept, never
+    sent to another host than asked, and whoever comes with others is asked about at the source."""
+    return _CREDENTIAL.search(header) is not None
+
+
 def credential(request: Request) -> bytes:
     """8 octets that stand for the credentials in a request, b"" when it has none. Says who asks without saying how.
     Raises SettingsError for what is no URL."""
-    held = sorted(f"{n.lower()}: {v}" for n, v in request.headers if n.lower() in CREDENTIAL_HEADERS)
+    held = sorted(f"{n.lower()}: {v}" for n, v in request.headers if is_credential(n))
     userinfo = _split(request.url).netloc.rpartition("@")[0]
     if not held and not userinfo:
         return b""
@@ -206,7 +214,7 @@ def without_secrets(request: Request) -> Request:
     return msgspec.structs.replace(
         request,
         url=urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])),
-        headers=tuple((name, value) for name, value in request.headers if name.lower() not in CREDENTIAL_HEADERS),
+        headers=tuple((name, value) for name, value in request.headers if not is_credential(name)),
         cacert="",
     )
 

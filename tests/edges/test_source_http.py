@@ -126,12 +126,18 @@ async def test_credentials_do_not_go_to_another_host(server: FaultySource, sourc
     server.put("/there", b"content")
     server.put("/same", redirect="/here")
     server.put("/here", redirect=server.url("/there", host="localhost"))
-    secrets = (("Authorization", "Bearer t"), ("Cookie", "c=1"), ("X-Api-Key", "k"), ("X-Plain", "p"))
+    secrets = (
+        ("Authorization", "Bearer t"),
+        ("Cookie", "c=1"),
+        ("X-Api-Key", "k"),
+        ("X-Auth-Token", "t"),
+        ("X-Plain", "p"),
+    )
     assert await _got(sources, server.url("/same"), headers=secrets) == b"content"
     assert server.seen("/here")[0]["authorization"] == "Bearer t", "it is the same host"
     there = server.seen("/there")[0]
     assert there["x-plain"] == "p"
-    assert not {"authorization", "cookie", "x-api-key"} & there.keys()
+    assert not {"authorization", "cookie", "x-api-key", "x-auth-token"} & there.keys()
 
 
 async def test_a_circle_and_an_endless_chain_are_named(server: FaultySource, sources: Sources) -> None:

@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 
 from dfmq.errors import SettingsError
 from dfmq.model.task import (
-    CREDENTIAL_HEADERS,
     RESERVED_HEADERS,
     Request,
     canonical_url,
     credential,
     file_name,
+    is_credential,
     shown,
     task_id,
     validate,
+    without_secrets,
 )
 
 BASE = Request(url="https://example.com/weights.bin")
@@ -157,7 +158,37 @@ def test_a_task_id_does_not_change_from_one_release_to_the_next() -> None:
     assert task_id(msgspec.structs.replace(BASE, digest=DIGEST)).hex() == "e6a8ca118311cb7cf311283fcbd7c1cf"
 
 
-@pytest.mark.parametrize("name", sorted(CREDENTIAL_HEADERS))
+CREDENTIALS = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "x-api-key",
+    "private-token",
+    "job-token",
+    "x-auth-token",
+    "x-vault-token",
+    "x-amz-security-token",
+    "x-jfrog-art-api-key",
+    "ocp-apim-subscription-key",
+    "x-goog-iam-authorization-token",
+    "x-app-secret",
+    "x-password",
+]
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
+def test_a_header_that_proves_who_asks_is_a_credential_and_is_not_kept(name: str) -> None:
+    assert is_credential(name)
+    request = msgspec.structs.replace(BASE, headers=((name.title(), "SECRET"), ("User-Agent", "x")))
+    assert without_secrets(request).headers == (("User-Agent", "x"),)
+
+
+@pytest.mark.parametrize("name", ["accept", "accept-language", "user-agent", "referer", "x-plain", "origin", "via"])
+def test_a_header_that_says_what_is_wanted_is_no_credential(name: str) -> None:
+    assert not is_credential(name)
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
 def test_a_credential_stands_for_who_asks(name: str) -> None:
     one = msgspec.structs.replace(BASE, headers=((name.title(), "one"),))
     two = msgspec.structs.replace(BASE, headers=((name, "two"),))

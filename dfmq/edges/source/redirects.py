@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit, urlunsplit
 import msgspec
 
 from dfmq.errors import SourceError
-from dfmq.model.task import CREDENTIAL_HEADERS, DEFAULT_PORTS, Request, shown
+from dfmq.model.task import DEFAULT_PORTS, Request, is_credential, shown
 
 STATUSES = frozenset({301, 302, 303, 307, 308})
 #: More is a misconfigured server; curl allows 50, browsers 20, and honest chains are shorter than 5.
@@ -49,7 +49,7 @@ class Hop(msgspec.Struct, frozen=True):
                 "ask for that URL itself if you trust it",
                 permanent=True,
             )
-        kept = tuple((name, value) for name, value in self.headers if name.lower() not in CREDENTIAL_HEADERS)
+        kept = tuple((name, value) for name, value in self.headers if not is_credential(name))
         return Hop(url, kept, following.before)
 
 
