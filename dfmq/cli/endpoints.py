@@ -9,6 +9,9 @@ from dfmq.errors import SettingsError
 #: The broker's control port (design: `--listen tcp://0.0.0.0:7400`).
 BROKER_PORT = 7400
 ANYWHERE = ("*", "0.0.0.0", "::")
+#: Characters of a host's name that fit on the bus with tcp:// and a port (docs/protocol.md: an endpoint has 256). One
+#: that is longer would only make the broker drop all this node says.
+MOST_HOST = 244
 
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\s:/\[\]@?#]+)):(?P<port>[0-9]{1,9})\Z")
 
@@ -44,7 +47,7 @@ def advertised_host(text: str) -> str:
     """The name or address others reach us at, without a port, IPv6 in brackets. Raises SettingsError."""
     value = text.strip()
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
-    if "://" in value or "/" in value or any(c.isspace() for c in value):
+    if "://" in value or "/" in value or any(c.isspace() for c in value) or len(value) > MOST_HOST:
         raise SettingsError(f"{text!r} is no host: write a name or an address alone, as 10.0.0.7 or node7.example.org")
     if re.search(r":\d+\Z", value) and value.count(":") == 1:
         raise SettingsError(f"{text!r}: leave the port out; it is taken from --listen")

@@ -18,6 +18,10 @@ from dfmq.cli.quantities import parse_duration, parse_rate, parse_size
 from dfmq.errors import SettingsError
 from dfmq.model.settings import BrokerSettings, PeerSettings, SourceSettings, StoreSettings
 
+#: Characters of a name that goes over the bus (docs/protocol.md, Hello). One that is longer would only make the broker
+#: drop all this node says.
+MOST_WORD = 256
+
 Value = Any
 Node = TypeVar("Node", PeerSettings, BrokerSettings)
 
@@ -70,6 +74,13 @@ def _text(raw: Value) -> str:
     if not isinstance(raw, str):
         raise SettingsError(f"{raw!r} should be a text in quotes")
     return raw
+
+
+def _word(raw: Value) -> str:
+    text = _text(raw)
+    if len(text) > MOST_WORD:
+        raise SettingsError(f"{text[:20]!r}… has {len(text)} characters; at most {MOST_WORD} fit on the bus")
+    return text
 
 
 def _as(parse: Callable[[str], Value]) -> Callable[[Value], Value]:
@@ -151,7 +162,7 @@ PEER = (
     Setting("peer.up-limit", "up_limit", _rate),
     Setting("peer.down-limit", "down_limit", _rate),
     Setting("peer.slots", "slots", _whole(1, 65_535)),
-    Setting("peer.zone", "zone", _text),
+    Setting("peer.zone", "zone", _word),
     *STORE,
     *SOURCE,
 )

@@ -60,7 +60,7 @@ def test_the_api_has_a_host_and_a_port_or_is_off() -> None:
         host_and_port("7480")
 
 
-@pytest.mark.parametrize("text", ["tcp://me", "10.0.0.7:7400", "0.0.0.0", "[::]", "a b"])
+@pytest.mark.parametrize("text", ["tcp://me", "10.0.0.7:7400", "0.0.0.0", "[::]", "a b", "h" * 245])
 def test_an_advertised_host_is_a_host_alone(text: str) -> None:
     with pytest.raises(SettingsError):
         advertised_host(text)

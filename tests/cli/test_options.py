@@ -70,6 +70,12 @@ def test_a_bad_setting_is_named_with_where_it_stands(
     assert where in str(caught.value)
 
 
+def test_a_name_that_does_not_fit_on_the_bus_is_refused_before_anything_is_started() -> None:
+    assert peer_settings({"peer.zone": "z" * 256}, {}).zone == "z" * 256
+    with pytest.raises(SettingsError, match=r"DFMQ_PEER_ZONE: 'zzzz.* has 257 characters; at most 256"):
+        peer_settings({}, {"DFMQ_PEER_ZONE": "z" * 257})
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.toml: No such file"):
         peer_settings({}, {}, tmp_path / "none.toml")
