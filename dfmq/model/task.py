@@ -131,6 +131,8 @@ def _split(url: str) -> SplitResult:
         raise SettingsError(f"URL {shown(url)!r}: the scheme {scheme!r} is unknown; dfmq reads {', '.join(SCHEMES)}")
     if scheme != "file" and not parts.hostname:
         raise SettingsError(f"URL {shown(url)!r}: it names no host")
+    if scheme != "file" and (parts.port == 0 or any(c.isspace() for c in parts.hostname or "")):
+        raise SettingsError(f"URL {shown(url)!r}: no host has such a name or port; quote blanks as %20")
     if scheme == "file" and (parts.netloc not in ("", "localhost") or not parts.path.startswith("/")):
         raise SettingsError(f"URL {shown(url)!r}: a file URL is file:///ABSOLUTE/PATH, read by the broker's host")
     return parts
