@@ -105,6 +105,27 @@ def test_a_short_file_is_not_mapped(tmp_path: Path) -> None:
         assert isinstance(b.store.span(made.task, made.generation, 0, 1024), bytes)
 
 
+@pytest.mark.parametrize("is_started_anew", [False, True])
+def test_an_output_that_was_written_on_at_its_end_is_not_given_to_anybody_else(
+    tmp_path: Path, is_started_anew: bool
+) -> None:
+    """Every chunk of it proves, but the file is no longer the content."""
+    made = Material(8192)
+    output = tmp_path / "output"
+    with bench(tmp_path / "home") as b:
+        b.fill(made)
+        b.settle()
+        os.link(b.store.path(made.task), output)
+        overwrite(output, 8192, b"and more")
+        if not is_started_anew:
+            assert b.load(made) is None
+            assert not b.store.path(made.task).exists()
+    if is_started_anew:
+        with bench(tmp_path / "home") as b:
+            assert b.load(made) is None
+    assert output.read_bytes() == made.octets + b"and more", "it is the user's"
+
+
 def test_an_edited_output_is_noticed_and_its_content_dropped(tmp_path: Path) -> None:
     made = Material(8192)
     with bench(tmp_path / "home") as b:

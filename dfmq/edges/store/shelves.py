@@ -163,8 +163,9 @@ class Shelves:
         lost = len(find.doubtful) - len(good)
         if lost:
             log.warning("task %s: %d of its chunks are not what was stored", short(task), lost)
-        if lost and find.was_touched:
-            # The same octets are in somebody's file: they are neither mended nor trusted.
+        if find.was_touched and (lost or find.look.size != shelf.content.cut.length):
+            # The same octets are in somebody's file: they are neither mended nor trusted. Nor are they cut off there
+            # when the file goes on beyond the content.
             self._remove(task)
             return None
         lines = [*find.believed, *good]
