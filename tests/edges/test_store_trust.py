@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,19 @@ def test_an_output_that_was_written_on_at_its_end_is_not_given_to_anybody_else(
         with bench(tmp_path / "home") as b:
             assert b.load(made) is None
     assert output.read_bytes() == made.octets + b"and more", "it is the user's"
+
+
+def test_a_store_that_was_deleted_under_a_running_node_begins_anew(tmp_path: Path) -> None:
+    made, other = Material(8192), Material(4096, 1, url="http://host/y")
+    with bench(tmp_path) as b:
+        b.fill(made)
+        b.settle()
+        shutil.rmtree(tmp_path / "tasks")
+        assert b.load(made) is None
+        b.fill(other)
+        assert b.read(other) == other.octets
+        b.fill(made)
+        assert b.read(made) == made.octets
 
 
 def test_an_edited_output_is_noticed_and_its_content_dropped(tmp_path: Path) -> None:

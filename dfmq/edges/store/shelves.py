@@ -230,6 +230,8 @@ class Shelves:
 
     def _create(self, task: TaskId, opening: Opening) -> Shelf:
         self._remove(task)
+        # Somebody may have swept it away under us.
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         length = opening.content.cut.length
         self.make_room(length or 0, task)
         try:
