@@ -258,9 +258,66 @@ def test_an_unfinished_file_with_a_second_name_is_not_written_into(tmp_path: Pat
         b.write(made, [(0, 0)])
         os.link(b.store.path(made.task), tmp_path / "curious")
     with bench(tmp_path / "home") as b:
+        b.store.recall(made.task)
+        assert b.ears.next("recalled") == (made.task, None), "what will not be gone on with is not told of"
         assert b.open(made) == (0, {}, {})
         b.write(made, made.places())
     assert (tmp_path / "curious").read_bytes()[1024:] == bytes(8192 - 1024)
+
+
+@pytest.mark.parametrize("boot", ["same", "another"])
+def test_what_a_power_cut_left_of_a_content_that_is_an_output_already_is_not_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: str
+) -> None:
+    """Its file cannot be gone on with, so a piece that was told of would be missing in the next."""
+    made, output = Material(8192), tmp_path / "output"
+    with bench(tmp_path / "home") as b:
+        b.fill(made)
+        b.wait_for_mark(made)
+        path = b.store.path(made.task)
+    os.link(path, output)
+    record, look = path.with_name("journal"), path.stat()
+    story = journal.replay(record.read_bytes(), made.task)
+    assert story.stamp is not None
+    opening, finished = journal.opening_record(story.opening), journal.finished_record(story.stamp)
+    if boot == "same":
+        record.write_bytes(opening + journal.chunks_record(story.lines[:5]))
+    else:
+        # One of its pages never came to the disk, nor did the mark that all have; the file looks as it did.
+        record.write_bytes(opening + journal.chunks_record(story.lines) + finished)
+        overwrite(path, 0, bytes(1024))
+        os.utime(path, ns=(look.st_atime_ns, look.st_mtime_ns))
+        monkeypatch.setattr(journal, "boot_id", lambda: "another boot")
+    with bench(tmp_path / "home") as b:
+        assert b.load(made) is None
+        assert b.open(made) == (0, {}, {})
+        b.write(made, made.places())
+        assert b.read(made) == made.octets
+    assert output.stat().st_ino != path.stat().st_ino
+
+
+@pytest.mark.parametrize("harm", ["deleted", "replaced", "journal deleted", "linked"])
+def test_what_was_told_of_a_file_that_is_not_there_any_more_is_taken_back(tmp_path: Path, harm: str) -> None:
+    made = Material(8192)
+    with bench(tmp_path / "home") as b:
+        b.open(made)
+        b.write(made, [(0, 0), (0, 1)])
+    with bench(tmp_path / "home") as b:
+        assert b.load(made).partial == {0: 0b11}
+        path = b.store.path(made.task)
+        if harm == "linked":
+            os.link(path, tmp_path / "curious")
+        elif harm == "journal deleted":
+            path.with_name("journal").unlink()
+        else:
+            path.rename(tmp_path / "away")
+        if harm == "replaced":
+            path.write_bytes(bytes(8192))
+        b.store.open(made.task, made.content, made.request)
+        assert b.ears.next("damaged") == (made.task, "changed")
+        assert b.ears.next("opened")[2:] == (0, {}, {})
+        b.write(made, made.places())
+        assert b.read(made) == made.octets
 
 
 def test_what_is_lent_is_read_before_it_has_a_second_name(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ class Find(NamedTuple):
     doubtful: list[ChunkLine]
     #: the finished content was changed: one bad chunk and all of it goes
     was_touched: bool
+    #: somebody else may have a name for the file
+    is_shared: bool
     #: the journal is to be written anew: torn, of another boot, or much longer than it need be
     must_rewrite: bool
     #: the content was whole when it was last written, and still looks like it
@@ -63,6 +65,9 @@ def find(folder: Path, task: TaskId, boot: str) -> Find:
     lines, synced = _usable_lines(shelf, story, look.st_size)
     same_boot = bool(boot) and story.opening.boot == boot
     is_whole = _is_whole(shelf, lines)
+    if look.st_nlink > 1 and not is_whole:
+        # Writing on would write into somebody's file: an output of an earlier life whose journal lost its end.
+        raise StoreError("it is unfinished, and its file has a second name")
     # Without a stamp nobody was given the content, so its file has no second name, unless somebody made one.
     was_touched = story.stamp != Stamp.of(look) if story.stamp else is_whole and look.st_nlink > 1
     believed_count = 0 if was_touched else len(lines) if same_boot else synced
@@ -73,6 +78,7 @@ def find(folder: Path, task: TaskId, boot: str) -> Find:
         lines[:believed_count],
         lines[believed_count:],
         was_touched,
+        look.st_nlink > 1,
         unfinished or was_touched or not same_boot or len(octets) != story.size or story.size > 2 * wanted,
         story.stamp is not None and not was_touched,
         min(synced, believed_count),
@@ -88,7 +94,7 @@ def find_again(shelf: Shelf) -> Find:
     except FileNotFoundError as error:
         raise StoreError("the data file is gone") from error
     shelf.close_files()
-    return Find(shelf, [], shelf.lines(), True, True, False, 0, False, look)
+    return Find(shelf, [], shelf.lines(), True, True, True, False, 0, False, look)
 
 
 def _opening_now(story: Replay, boot: str) -> Opening:

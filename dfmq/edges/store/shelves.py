@@ -163,7 +163,7 @@ class Shelves:
         lost = len(find.doubtful) - len(good)
         if lost:
             log.warning("task %s: %d of its chunks are not what was stored", short(task), lost)
-        if find.was_touched and (lost or find.look.size != shelf.content.cut.length):
+        if (find.was_touched or find.is_shared) and (lost or find.look.size != shelf.content.cut.length):
             # The same octets are in somebody's file: they are neither mended nor trusted. Nor are they cut off there
             # when the file goes on beyond the content.
             self._remove(task)
@@ -195,6 +195,9 @@ class Shelves:
         content = opening.content
         try:
             if shelf is None or not self._continue(shelf, opening):
+                if shelf is not None and shelf.continues(content):
+                    # It may have been told of what is on it.
+                    self.damage(shelf)
                 shelf = self._create(task, opening)
             self._owed[task] = shelf
         except (OSError, StoreError) as error:
@@ -211,7 +214,10 @@ class Shelves:
         if shelf.is_complete:
             return True
         shelf.close_files()
-        shelf.open_files()
+        try:
+            shelf.open_files()
+        except (FileNotFoundError, StoreError):
+            return False  # deleted, or replaced by another
         if os.fstat(shelf.data_fd).st_nlink > 1:
             # Somebody gave the unfinished file a second name; writing on would write into that.
             return False
