@@ -17,7 +17,7 @@ from dfmq.edges import addresses, metrics
 from dfmq.edges.bus import sockets
 from dfmq.edges.bus.local import local_endpoint
 from dfmq.edges.journal import Journal
-from dfmq.edges.store.lock import HomeLock
+from dfmq.edges.store.lock import HomeLock, unusable
 from dfmq.errors import InvariantViolated
 from dfmq.model.ids import HostId
 from dfmq.model.settings import BrokerSettings, PeerSettings
@@ -96,11 +96,18 @@ def _run(home: str, node: str, inhabit: Callable[[_House], Awaitable[dict[str, A
 
 async def _live(home: Path, node: str, inhabit: Callable[[_House], Awaitable[dict[str, Any]]], ready: Ready) -> int:
     loop = asyncio.get_running_loop()
-    house = _House(home, node, loop)
+    try:
+        house = _House(home, node, loop)
+    except OSError as error:
+        raise unusable(home, error) from error
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, house.leave)
     try:
-        ready(await inhabit(house))
+        try:
+            said = await inhabit(house)
+        except OSError as error:
+            raise unusable(home, error) from error
+        ready(said)
         # What is there now stays: going through it again and again for garbage is only work.
         gc.freeze()
         gc.set_threshold(*GARBAGE_THRESHOLDS)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dfmq
+from dfmq.edges.store.lock import unusable
 from dfmq.errors import InvariantViolated, SettingsError, StoreError, TransferError, from_code
 from dfmq.nodes.get import HostPeer, PeerLost
 from dfmq.wire.messages import Answer
@@ -62,12 +63,12 @@ def _reach(peer: HostPeer, brokers: tuple[str, ...], config: Path | None, idle_e
 
 @contextlib.contextmanager
 def _start_lock(home: Path) -> Iterator[None]:
-    """Held by the one who looks whether a peer runs and starts it. Raises SettingsError, TransferError."""
+    """Held by the one who looks whether a peer runs and starts it. Raises SettingsError, NoSpace, TransferError."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(home / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise SettingsError(f"home {home}: {error.strerror}; choose a --home that you may write to") from error
+        raise unusable(home, error) from error
     try:
         deadline = time.monotonic() + 2 * START_SECONDS
         # flock has no deadline of its own, and whoever holds it may be frozen.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dfmq.edges.store.lock import HomeLock
-from dfmq.errors import SettingsError
+from dfmq.errors import NoSpace, SettingsError
 
 _HOLDER = """
 import sys
@@ -55,6 +56,29 @@ def test_a_home_we_make_is_ours_alone_and_one_that_was_there_keeps_its_mode(tmp_
         lock.release()
     assert ours.stat().st_mode & 0o777 == 0o700
     assert theirs.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_home_on_a_full_disk_is_locked_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored there can still be served."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    lock = HomeLock(tmp_path)
+    lock.acquire()
+    with pytest.raises(SettingsError, match=r"process \(unknown\)"):
+        HomeLock(tmp_path).acquire()
+    lock.release()
+
+
+def test_a_disk_without_room_for_a_home_is_a_matter_of_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(NoSpace, match=f"{tmp_path / 'home'}.*--home"):
+        HomeLock(tmp_path / "home").acquire()
 
 
 def test_a_home_that_cannot_be_one_is_a_matter_of_settings(tmp_path: Path) -> None:

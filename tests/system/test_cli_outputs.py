@@ -96,6 +96,15 @@ def test_a_full_disk_of_the_home_is_seven_before_the_first_byte(
         stop_peer_of(home)
 
 
+def test_a_disk_so_full_that_no_home_can_be_made_is_seven(house: House, source: FaultySource, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", "4k") as small:
+        (small / "fill").write_bytes(bytes(4096))
+        got = house.get(small / "home", source.url("/x"), "-o", tmp_path / "x")
+        assert (got.status, got.last["code"]) == (7, "no_space"), got
+        assert str(small / "home") in got.err
+        assert not (tmp_path / "x").exists()
+
+
 def stop_peer_of(home: Path) -> None:
     """End the peer that a get started there, by the process its lock names."""
     pid = int((home / "lock").read_text())

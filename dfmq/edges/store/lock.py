@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 from pathlib import Path
 
-from dfmq.errors import SettingsError
+from dfmq.errors import NoSpace, SettingsError
 
 #: Nobody but the owner: the home holds keys, contents and the local socket.
 HOME_MODE = 0o700
@@ -22,26 +23,28 @@ class HomeLock:
 
     def acquire(self) -> None:
         """Make the home if need be and lock it. Raises SettingsError that names the process which has it, or says why
-        the home cannot be used."""
+        the home cannot be used; NoSpace."""
         path = self._home / "lock"
         try:
             self._make_home()
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise _unusable(self._home, error) from error
+            raise unusable(self._home, error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             owner = os.pread(fd, 32, 0).decode(errors="replace").strip()
             os.close(fd)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise _unusable(self._home, error) from error
+                raise unusable(self._home, error) from error
             raise SettingsError(
                 f"home {self._home} is in use by process {owner or '(unknown)'}: "
                 "stop that process, or give this one a home of its own with --home"
             ) from error
         os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        # On a full disk nobody reads who has it; what is stored can be served all the same.
+        with contextlib.suppress(OSError):
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         self._fd = fd
 
     def _make_home(self) -> None:
@@ -57,7 +60,10 @@ class HomeLock:
             self._fd = -1
 
 
-def _unusable(home: Path, error: OSError) -> SettingsError:
+def unusable(home: Path, error: OSError) -> SettingsError | NoSpace:
+    """What the user reads when the home cannot be made or written to."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"home {home}: {error.strerror}: free some space there, or give another place with --home")
     return SettingsError(
         f"home {home} cannot be used ({error.strerror}): "
         "give a directory this user may write to with --home, or change its permissions"
