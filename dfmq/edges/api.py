@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from dfmq.errors import SettingsError
+
+log = logging.getLogger(__name__)
 
 #: The format prometheus_client writes.
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -51,7 +54,12 @@ class HttpApi:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/v1/tasks", self._tasks)
         app.router.add_get("/v1/peers", self._peers)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
+        # What is no HTTP is answered with 400 and is nobody's fault here: aiohttp would log where it stopped reading.
+        silent = logging.getLogger(f"{__name__}.requests")
+        silent.disabled = True
+        runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS, logger=silent
+        )
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port).start()
@@ -92,6 +100,10 @@ async def _errors_as_json(
     except web.HTTPException as error:
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return _answer({"error": error.reason, "status": error.status}, error.status, allowed)
+    except Exception:
+        # A bug of ours; nothing else that may go wrong is silenced with what strangers send.
+        log.exception("%s could not be shown", request.path)
+        return _answer({"error": "Internal Server Error", "status": 500}, 500)
 
 
 def _answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

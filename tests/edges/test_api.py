@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from dfmq.errors import SettingsError
 
 class _Views:
     is_healthy = True
+    is_broken = False
 
     def healthy(self) -> bool:
         return self.is_healthy
@@ -22,6 +24,8 @@ class _Views:
         return [{"task": b"\x01\xff", "peers": 2, "url": "http://hôst/x"}]
 
     def peers(self) -> list[dict[str, Any]]:
+        if self.is_broken:
+            raise ValueError("broken")
         return []
 
     def metrics(self) -> bytes:
@@ -74,6 +78,27 @@ async def test_other_paths_and_methods_are_refused_in_json(url: str, client: aio
     async with client.post(url + "/v1/tasks") as answer:
         assert (answer.status, (await answer.json())["status"]) == (405, 405)
         assert "GET" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize("octets", [b"\x16\x03\x01" + bytes(200), b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/9\r\n\r\n"])
+async def test_what_is_no_http_is_answered_and_leaves_no_story(
+    url: str, octets: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(octets)
+    assert b" 400 " in await reader.read(64)
+    writer.close()
+    assert not caplog.records
+
+
+async def test_a_view_that_breaks_is_a_500_with_its_story(
+    url: str, views: _Views, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    views.is_broken = True
+    async with client.get(url + "/v1/peers") as answer:
+        assert (answer.status, (await answer.json())["status"]) == (500, 500)
+    assert "/v1/peers could not be shown" in caplog.text and "Traceback" in caplog.text
 
 
 async def test_an_address_in_use_is_a_settings_error(url: str, views: _Views) -> None:
