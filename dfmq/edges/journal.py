@@ -74,21 +74,20 @@ class Journal:
         self._lines.clear()
         try:
             os.write(self._file, data)
+            self._written += len(data)
+            if self._written > MOST_BYTES:
+                self._turn_over()
         except OSError as error:
             log.warning("journal %s: %s; no more records are written", self._path, error)
             os.close(self._file)
             self._file = None
-            return
-        self._written += len(data)
-        if self._written > MOST_BYTES:
-            self._turn_over()
 
     def _turn_over(self) -> None:
         assert self._file is not None
-        os.close(self._file)
         os.replace(self._path, self._path.with_suffix(self._path.suffix + ".1"))
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._written = 0
+        fresh = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.close(self._file)
+        self._file, self._written = fresh, 0
 
     def close(self) -> None:
         """Write what is left and close the file."""

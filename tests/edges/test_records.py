@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from dfmq.edges import journal as journal_module
 from dfmq.edges.journal import MOST_AT_ONCE, MOST_ROUTINE, Journal
 
 
@@ -28,6 +31,18 @@ def test_what_happens_seldom_is_written_at_once_with_all_that_waited(tmp_path: P
     assert not lines(tmp_path / "journal.jsonl")
     journal.add("stream.stalled", {"piece": 2})
     assert [line["piece"] for line in lines(tmp_path / "journal.jsonl")] == [1, 2]
+    journal.close()
+
+
+def test_a_full_journal_that_cannot_be_moved_away_hinders_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home may be deleted under a running node."""
+    monkeypatch.setattr(journal_module, "MOST_BYTES", 100)
+    journal = Journal(tmp_path / "journal.jsonl", "peer")
+    (tmp_path / "journal.jsonl").unlink()
+    for number in range(5):
+        journal.add("get.done", {"get": number, "text": "x" * 50})
     journal.close()
 
 
