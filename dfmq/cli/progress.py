@@ -268,7 +268,8 @@ class JsonReport(Report):
         self._write("failed", line, {**named, "code": error.code, "exit": error.exit_status, "text": str(error)})
 
     def noted(self, text: str) -> None:
-        self.say(f"dfmq-get: {printable(text)}")
+        if self._steps:
+            self.say(f"dfmq-get: {printable(text)}")
 
     def finish(self) -> None:
         if self.many:

@@ -120,9 +120,11 @@ def test_json_names_a_failure_with_code_exit_and_text() -> None:
 def test_quiet_json_has_only_the_end() -> None:
     streams = Streams()
     report = JsonReport(streams.out, streams.err, steps=False)
+    report.noted("no broker is configured")
     report.progressed(ERRAND, step())
     report.placed(placed())
     assert [json.loads(line)["event"] for line in streams.out.getvalue().splitlines()] == ["done"]
+    assert streams.err.getvalue() == "", "it says only what fails"
 
 
 @pytest.mark.parametrize("length", [4 << 20, None, 0])
