@@ -296,7 +296,7 @@ def test_what_a_power_cut_left_of_a_content_that_is_an_output_already_is_not_tol
     assert output.stat().st_ino != path.stat().st_ino
 
 
-@pytest.mark.parametrize("harm", ["deleted", "replaced", "journal deleted", "linked"])
+@pytest.mark.parametrize("harm", ["deleted", "replaced", "truncated", "journal deleted", "linked"])
 def test_what_was_told_of_a_file_that_is_not_there_any_more_is_taken_back(tmp_path: Path, harm: str) -> None:
     made = Material(8192)
     with bench(tmp_path / "home") as b:
@@ -307,6 +307,8 @@ def test_what_was_told_of_a_file_that_is_not_there_any_more_is_taken_back(tmp_pa
         path = b.store.path(made.task)
         if harm == "linked":
             os.link(path, tmp_path / "curious")
+        elif harm == "truncated":
+            os.truncate(path, 2047)
         elif harm == "journal deleted":
             path.with_name("journal").unlink()
         else:

@@ -87,6 +87,15 @@ class Shelf:
             for chunk in bitfield.members(bits)
         ]
 
+    def extent(self) -> int:
+        """Octets the data file must have at least."""
+        if not self.stored:
+            return 0
+        piece = max(self.stored)
+        offset, length = self.content.cut.chunk_span(piece, self.stored[piece].bit_length() - 1)
+        # A growing content's last chunk may be short.
+        return offset + (length if self.content.cut.length is not None else 1)
+
     @property
     def is_complete(self) -> bool:
         """Every piece is stored, and the content is not growing."""

@@ -218,8 +218,9 @@ class Shelves:
             shelf.open_files()
         except (FileNotFoundError, StoreError):
             return False  # deleted, or replaced by another
-        if os.fstat(shelf.data_fd).st_nlink > 1:
-            # Somebody gave the unfinished file a second name; writing on would write into that.
+        look = os.fstat(shelf.data_fd)
+        if look.st_nlink > 1 or look.st_size < shelf.extent():
+            # Somebody gave the unfinished file a second name, and writing on would write into that; or truncated it.
             return False
         shelf.is_broken = False
         if content.cut.length is not None:
