@@ -21,6 +21,8 @@ from dfmq.wire.messages import Answer
 START_SECONDS = 30.0
 #: A living peer answers in milliseconds; one on a host under heavy load may take seconds.
 ANSWER_SECONDS = 10.0
+#: One that somebody else has just started answers after so long, or has not been a peer.
+COMING_SECONDS = 5.0
 #: the log of peers that were started here; begun anew when it is larger
 MOST_LOG_BYTES = 4 << 20
 
@@ -55,10 +57,33 @@ def _reach(peer: HostPeer, brokers: tuple[str, ...], config: Path | None, idle_e
             return peer.ask(ANSWER_SECONDS)
     with _start_lock(peer.home):
         if not peer.connect(ANSWER_SECONDS):
-            _start(peer.home, brokers, config, idle_exit)
+            try:
+                _start(peer.home, brokers, config, idle_exit)
+            except SettingsError:
+                if not _is_coming(peer):
+                    raise
             if not peer.connect(ANSWER_SECONDS):
                 raise TransferError(f"the peer of {peer.home} was ready and is gone: see {peer.home / 'peer.log'}")
         return peer.ask(ANSWER_SECONDS)
+
+
+def _is_coming(peer: HostPeer) -> bool:
+    """Whether another peer has the home, as one that a service manager started at the same moment, and answers soon."""
+    deadline = time.monotonic() + COMING_SECONDS
+    while _has_owner(peer.home) and time.monotonic() < deadline:
+        if peer.connect(ANSWER_SECONDS):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _has_owner(home: Path) -> bool:
+    """The process that noted itself in the home's lock lives."""
+    try:
+        os.kill(int((home / "lock").read_text()), 0)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -116,6 +116,45 @@ def test_what_hinders_the_peer_is_our_error(
         host_peer(script.home)
 
 
+def test_one_that_somebody_else_starts_at_the_same_moment_is_taken(script: Scripted) -> None:
+    """As a service manager does when a peer dies under a get."""
+    script.home.mkdir()
+    (script.home / "lock").write_text(f"{os.getpid()}\n")
+    script.text = "import os, sys; os.write(int(sys.argv[2]), b'error settings home is in use by process 1\\n')"
+    coming = threading.Event()
+    connect = starting.HostPeer.connect
+
+    def slow(peer: starting.HostPeer, patience: float) -> bool:
+        if script.commands:
+            coming.set()
+        return connect(peer, patience)
+
+    def come() -> None:
+        coming.wait(20)
+        with FakePeer(script.home):
+            over.wait(20)
+
+    over = threading.Event()
+    thread = threading.Thread(target=come)
+    thread.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(starting.HostPeer, "connect", slow)
+        peer, answer = host_peer(script.home)
+    peer.close()
+    over.set()
+    thread.join()
+    assert answer.pid == os.getpid()
+
+
+def test_a_home_that_is_no_peers_is_told_soon(script: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "COMING_SECONDS", 0.1)
+    script.home.mkdir()
+    (script.home / "lock").write_text(f"{os.getpid()}\n")
+    script.text = "import os, sys; os.write(int(sys.argv[2]), b'error settings home is in use by process 1\\n')"
+    with pytest.raises(SettingsError, match="is in use by process 1"):
+        host_peer(script.home)
+
+
 def test_the_log_has_what_the_peer_printed(script: Scripted) -> None:
     script.text = "import sys; print('to stdout', flush=True); sys.exit('to stderr')"
     with pytest.raises(TransferError, match=r"see .*peer\.log"):
