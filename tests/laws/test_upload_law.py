@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfmq.machines.effects import ForgetInbox, SendChunk, TellChild
+from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.holding import Holding, Holdings
 from dfmq.machines.peer.upload import Upload
 from dfmq.model import bitfield
@@ -54,7 +55,7 @@ class Serving:
     def __init__(self, rate: int, held: int) -> None:
         self.holdings = Holdings()
         self.rate = rate
-        self.upload = Upload(self.holdings, rate)
+        self.upload = Upload(self.holdings, rate, Alarm())
         self.generation = 0
         self.now = 0.0
         #: (child, lease) → credit left, chunks wanted and not sent, piece

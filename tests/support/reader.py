@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from dfmq.machines import effects as want
 from dfmq.machines import events as told
+from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.fetching import Fetching
 from dfmq.machines.peer.holding import Holding, Holdings
 from dfmq.model import bitfield
@@ -48,7 +49,7 @@ class Reader:
         """A new process: nothing is in memory."""
         self.holdings = Holdings()
         self.starts += 1
-        self.fetching = Fetching(self.holdings, self.settings, "xxh3_128", random.Random(self.starts))
+        self.fetching = Fetching(self.holdings, self.settings, "xxh3_128", random.Random(self.starts), Alarm())
         self.ask: want.AskSource | None = None
         self.read: want.ReadSource | None = None
         self.position = 0

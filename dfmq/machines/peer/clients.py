@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dfmq.errors import InvariantViolated
-from dfmq.machines.deadlines import Deadlines
 from dfmq.machines.effects import PeerEffect, TellClient
+from dfmq.machines.peer.alarm import Alarm, AlarmedDeadlines
 from dfmq.model.ids import TaskId
 from dfmq.model.task import Request, credential
 from dfmq.wire.messages import Done, Get, Progress, Receipt, Sorry
@@ -65,11 +65,11 @@ class Clients:
     progress is due exactly for tasks with a joined wish.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alarm: Alarm) -> None:
         self._wishes: dict[tuple[bytes, int], Wish] = {}
         self._by_task: dict[TaskId, list[Wish]] = {}
         self._meters: dict[TaskId, _Meter] = {}
-        self._due: Deadlines[TaskId] = Deadlines()
+        self._due: AlarmedDeadlines[TaskId] = AlarmedDeadlines(alarm)
 
     def __len__(self) -> int:
         return len(self._wishes)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from dfmq.machines.effects import DropSource, OpenStore, PeerEffect, Record
 from dfmq.machines.events import SourceAnswered, SourceBroke, StoreFailed, StoreLoaded
+from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.announcements import Announcements
 from dfmq.machines.peer.bodies import Bodies
 from dfmq.machines.peer.generations import Generations
@@ -36,6 +37,7 @@ class Fetching:
         settings: SourceSettings,
         algorithm: str,
         rng: random.Random,
+        alarm: Alarm,
         cut: Callable[[int | None], PieceMap] = pieces.cut,
         limit_of: Callable[[TaskId], int] = lambda task: 0,
     ) -> None:
@@ -43,7 +45,7 @@ class Fetching:
         bytes per second that those who get the task here want at most, 0 any."""
         self._holdings = holdings
         self._cut = cut
-        self._questions = Questions(settings, rng)
+        self._questions = Questions(settings, rng, alarm)
         self._announcements = Announcements()
         self._generations = Generations(settings, algorithm, rng, cut)
         readings = self._readings = Readings(holdings, self._questions, self._announcements)

@@ -9,6 +9,7 @@ import msgspec
 
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import DropTask, FinishStore, LendTask, OpenStore, PeerEffect, PinTask, Record
+from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.clients import Clients, Wish
 from dfmq.machines.peer.download import Download
 from dfmq.machines.peer.holding import Holding, Holdings
@@ -39,8 +40,9 @@ class Gets:
         session: Session,
         intake: Intake,
         neighbours: Neighbours,
+        alarm: Alarm,
     ) -> None:
-        self.clients = Clients()
+        self.clients = Clients(alarm)
         self.downloads: dict[TaskId, Download] = {}
         self._settings = settings
         self._holdings = holdings
@@ -49,6 +51,7 @@ class Gets:
         self._neighbours = neighbours
         #: effects that would drop content a client is still at, until it is released
         self._held_back: dict[TaskId, list[PeerEffect]] = {}
+        self._alarm = alarm
         self._tick_at: float | None = None
 
     # ── what clients say ──────────────────────────────────────────────────────────────────────────────────────
@@ -103,7 +106,7 @@ class Gets:
         self._set_limit(download, now)
         self._session.hasten(now)
         if self._tick_at is None:
-            self._tick_at = now + TICK_SECONDS
+            self._tick_at = self._alarm.by(now + TICK_SECONDS)
         return download.begin(now)
 
     def _set_limit(self, download: Download, now: float) -> None:
@@ -235,7 +238,7 @@ class Gets:
         effects: list[PeerEffect] = []
         if self._tick_at is not None and now >= self._tick_at:
             effects += self._look_for_patience(now) + self._look_for_doubts(now)
-            self._tick_at = now + TICK_SECONDS if self.downloads else None
+            self._tick_at = self._alarm.by(now + TICK_SECONDS) if self.downloads else None
         for task in self.clients.due(now):
             holding, download = self._holdings.get(task), self.downloads[task]
             length = holding.cut.length if holding is not None else None

@@ -4,9 +4,9 @@ here, so this is the hot path. Knows no broker; what a piece is wanted for is in
 from __future__ import annotations
 
 from dfmq.errors import InvariantViolated
-from dfmq.machines.deadlines import Deadlines
 from dfmq.machines.effects import AskParent, PeerEffect, Record, StoreChunk
 from dfmq.machines.events import ChunkArrived
+from dfmq.machines.peer.alarm import Alarm, AlarmedDeadlines
 from dfmq.machines.peer.holding import Holding, Holdings
 from dfmq.machines.peer.inflow import Inflow, Owner
 from dfmq.machines.peer.limits import RateMeter
@@ -28,7 +28,7 @@ class Intake:
     store that was not proven against the proofs of the holding's generation.
     """
 
-    def __init__(self, holdings: Holdings, window: Window, purse: Purse) -> None:
+    def __init__(self, holdings: Holdings, window: Window, purse: Purse, alarm: Alarm) -> None:
         self.inflows: dict[int, Inflow] = {}
         self.purse = purse
         self.window = window
@@ -40,7 +40,7 @@ class Intake:
         self.up_rate = 0
         #: downloads that share the way in
         self.downloads = 0
-        self._stalls: Deadlines[int] = Deadlines()
+        self._stalls: AlarmedDeadlines[int] = AlarmedDeadlines(alarm)
 
     def rate_each(self, now: float) -> int:
         """Bytes per second one download may hope for; 0 unknown."""

@@ -12,6 +12,7 @@ from dfmq.machines import events as told
 from dfmq.machines.effects import DropTask, PeerEffect, Record, StoreChunk, TellBroker
 from dfmq.machines.events import PeerEvent
 from dfmq.machines.peer import views
+from dfmq.machines.peer.alarm import NEVER, Alarm
 from dfmq.machines.peer.fetching import Fetching
 from dfmq.machines.peer.gets import Gets
 from dfmq.machines.peer.holding import Holdings
@@ -81,16 +82,17 @@ class PeerMachine:
         self._seed_slots = seed_slots
         self._algorithm = algorithm
         self._name = name
+        alarm = self._alarm = Alarm()
         self._holdings = Holdings()
-        self._session = Session(rng)
+        self._session = Session(rng, alarm)
         self._window = Window()
-        self._purse = Purse(self._window, settings.store.write_behind_bytes, settings.down_limit)
-        self._intake = Intake(self._holdings, self._window, self._purse)
-        self._neighbours = Neighbours(peer, rng)
-        self._upload = Upload(self._holdings, settings.up_limit)
-        self._gets = Gets(settings, self._holdings, self._session, self._intake, self._neighbours)
+        self._purse = Purse(self._window, settings.store.write_behind_bytes, settings.down_limit, alarm)
+        self._intake = Intake(self._holdings, self._window, self._purse, alarm)
+        self._neighbours = Neighbours(peer, rng, alarm)
+        self._upload = Upload(self._holdings, settings.up_limit, alarm)
+        self._gets = Gets(settings, self._holdings, self._session, self._intake, self._neighbours, alarm)
         limit_of = self._gets.clients.limit_of
-        self._fetching = Fetching(self._holdings, settings.source, algorithm, rng, cut, limit_of)
+        self._fetching = Fetching(self._holdings, settings.source, algorithm, rng, alarm, cut, limit_of)
         self._gauge = PressureGauge()
         keeping = self._keeping = Keeping(
             self._holdings, self._session, self._gets, self._intake, self._upload, self._fetching, self._neighbours
@@ -169,6 +171,10 @@ class PeerMachine:
 
     def next_deadline(self) -> float | None:
         """When to call with DeadlineReached at the latest."""
+        return None if self._alarm.at == NEVER else self._alarm.at
+
+    def _soonest(self) -> float:
+        """The soonest instant any part waits for; asked for when the alarm has rung."""
         instants = (
             self._session.next_deadline(),
             self._intake.next_deadline(),
@@ -178,9 +184,21 @@ class PeerMachine:
             self._fetching.next_deadline(),
             self._neighbours.next_deadline(),
         )
-        return min((at for at in instants if at is not None), default=None)
+        return min((at for at in instants if at is not None), default=NEVER)
 
     def _deadline(self, _: told.DeadlineReached, now: float) -> Effects:
+        alarm = self._alarm
+        if alarm.at > now:
+            return []
+        alarm.at = self._soonest()
+        if alarm.at > now:
+            return []
+        effects = self._due(now)
+        alarm.at = self._soonest()
+        return effects
+
+    def _due(self, now: float) -> Effects:
+        """Something is due, or several things."""
         session = self._session
         effects = self._intake.deadline(now) + self._purse.deadline(now) + self._upload.deadline(now)
         effects += self._neighbours.deadline(self._holdings, now)
@@ -398,5 +416,6 @@ class PeerMachine:
         self._fetching.check()
         self._gauge.check()
         self._gets.check()
+        self._alarm.check(self._soonest())
         if self._holdings.changed:
             raise InvariantViolated("a content has changed, and nobody was told")

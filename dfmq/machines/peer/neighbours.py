@@ -7,6 +7,7 @@ import random
 
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import Listen, PeerEffect, Publish
+from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.assembly import DIGEST_BYTES
 from dfmq.machines.peer.holding import Holding, Holdings
 from dfmq.model import bitfield
@@ -47,7 +48,8 @@ class Neighbours:
     that is to be told is told within GATHER_SECONDS.
     """
 
-    def __init__(self, me: PeerId, rng: random.Random) -> None:
+    def __init__(self, me: PeerId, rng: random.Random, alarm: Alarm) -> None:
+        self._alarm = alarm
         self._me = me
         self._rng = rng
         self.exchange = ""
@@ -134,7 +136,7 @@ class Neighbours:
             return
         self._untold[task] = self._untold.get(task, 0) | 1 << piece
         if self._tell_at is None:
-            self._tell_at = now + GATHER_SECONDS
+            self._tell_at = self._alarm.by(now + GATHER_SECONDS)
 
     def _tell_all(self, holdings: Holdings) -> list[PeerEffect]:
         effects: list[PeerEffect] = []
@@ -180,7 +182,7 @@ class Neighbours:
 
     def remind(self, holdings: Holdings, now: float) -> list[PeerEffect]:
         """The broker is silent: say again what we hold, the tasks we fetch ourselves first."""
-        self._remind_at = now + REMIND_SECONDS
+        self._remind_at = self._alarm.by(now + REMIND_SECONDS)
         effects: list[PeerEffect] = []
         for holding in sorted(holdings.values(), key=lambda holding: holding.task not in self._listened):
             for piece in bitfield.members(holding.held):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import PeerEffect
+from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.inflow import Inflow
 from dfmq.machines.peer.limits import TokenBucket
 from dfmq.machines.peer.window import Window
@@ -19,7 +20,7 @@ class Purse:
     got it or stands in the queue. Whoever is held up by its own limit holds up nobody else.
     """
 
-    def __init__(self, window: Window, ceiling: int, down_limit: int) -> None:
+    def __init__(self, window: Window, ceiling: int, down_limit: int, alarm: Alarm) -> None:
         """`ceiling`: bytes that may be on their way or not yet stored, so that a slow disk stops the net."""
         self.inbox = ""
         self.out = 0
@@ -27,6 +28,7 @@ class Purse:
         self._ceiling = max(LEAST_CEILING, ceiling)
         self._bucket = TokenBucket(down_limit) if down_limit else None
         self._queue: dict[int, Inflow] = {}
+        self._alarm = alarm
         self._due_at: float | None = None
 
     def owe(self, inflow: Inflow, now: float) -> list[PeerEffect]:
@@ -90,7 +92,8 @@ class Purse:
         for bucket in buckets:
             wait = max(wait, bucket.ready_in(chunk, now))
         if wait > 0.0:
-            self._due_at = now + wait if self._due_at is None else min(self._due_at, now + wait)
+            at = self._alarm.by(now + wait)
+            self._due_at = at if self._due_at is None else min(self._due_at, at)
             return False
         for bucket in buckets:
             bucket.take(chunk, now)

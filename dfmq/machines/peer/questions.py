@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from dfmq.errors import InvariantViolated
-from dfmq.machines.deadlines import Deadlines
 from dfmq.machines.effects import DropSource, PeerEffect
+from dfmq.machines.peer.alarm import Alarm, AlarmedDeadlines
 from dfmq.machines.peer.reading import Reading
 from dfmq.model.ids import PermitId
 from dfmq.model.settings import SourceSettings
@@ -28,12 +28,12 @@ class Questions:
     Law: a reading has at most one question open, and none while it waits for its next try.
     """
 
-    def __init__(self, settings: SourceSettings, rng: random.Random) -> None:
+    def __init__(self, settings: SourceSettings, rng: random.Random, alarm: Alarm) -> None:
         self._retries = settings.retries
         self._rng = rng
         self._asked = 0
         self._open: dict[PermitId, Reading] = {}
-        self._waiting: Deadlines[Reading] = Deadlines()
+        self._waiting: AlarmedDeadlines[Reading] = AlarmedDeadlines(alarm)
 
     def open(self, reading: Reading) -> PermitId:
         """A new question for the reading; its number."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import NextBroker, PeerEffect, Record, TellBroker
+from dfmq.machines.peer.alarm import Alarm
 from dfmq.model.host import HostSample
 from dfmq.wire.messages import Beat, BeatSeen, Hello, Message, Welcome
 
@@ -62,7 +63,7 @@ class Session:
     but Hello is said to a broker that has not welcomed us.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, alarm: Alarm) -> None:
         self.state: State = "fresh"
         self.epoch = 0
         #: since when no broker has us; None: one has
@@ -77,6 +78,7 @@ class Session:
         self._beat_seconds = 2.0
         #: seconds until the next beat while downloads are under way
         self._active_seconds = ACTIVE_BEAT_SECONDS
+        self._alarm = alarm
         self._due_at: float | None = None
         self._heard_at = 0.0
         self._beats_unanswered = 0
@@ -133,7 +135,7 @@ class Session:
         """A download begins: beat at once, so that the round trip is known soon."""
         self._active_seconds = FIRST_ACTIVE_SECONDS
         if self.state == "welcomed":
-            self._due_at = now
+            self._due_at = self._alarm.by(now)
 
     def next_deadline(self) -> float | None:
         """When a beat or the next Hello is due."""
@@ -148,7 +150,8 @@ class Session:
         # Counted in beats as well, so that a peer that slept itself does not take its own silence for the broker's.
         if self._beats_unanswered >= QUIET_BEATS and now - self._heard_at >= QUIET_BEATS * self._beat_seconds:
             return self._go("quiet", now)
-        self._due_at = now + (min(self._active_seconds, self._beat_seconds) if is_active else self._beat_seconds)
+        wait = min(self._active_seconds, self._beat_seconds) if is_active else self._beat_seconds
+        self._due_at = self._alarm.by(now + wait)
         self._active_seconds = min(2 * self._active_seconds, ACTIVE_BEAT_SECONDS)
         self._beats_unanswered += 1
         self._stamp += 1
@@ -167,7 +170,7 @@ class Session:
             self.unwelcome_since = None
             self._tries = self._hellos_unanswered = self._beats_unanswered = 0
             self._sent_at_by_stamp.clear()
-            self._due_at = now
+            self._due_at = self._alarm.by(now)
             return [Record("session.welcomed", {"epoch": self.epoch})]
         effects: list[PeerEffect] = []
         if before == "welcomed":
@@ -183,7 +186,7 @@ class Session:
         effects.append(TellBroker(self._hello))
         wait = min(LAST_BACKOFF, FIRST_BACKOFF * 2**self._tries)
         self._tries = min(self._tries + 1, 16)
-        self._due_at = now + wait * (0.75 + 0.5 * self._rng.random())
+        self._due_at = self._alarm.by(now + wait * (0.75 + 0.5 * self._rng.random()))
         return effects
 
     def check(self) -> None:

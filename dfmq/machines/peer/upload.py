@@ -6,8 +6,8 @@ from collections import deque
 from typing import TypeVar
 
 from dfmq.errors import InvariantViolated
-from dfmq.machines.deadlines import Deadlines
 from dfmq.machines.effects import ForgetInbox, PeerEffect, Record, SendChunk, TellChild
+from dfmq.machines.peer.alarm import Alarm, AlarmedDeadlines
 from dfmq.machines.peer.holding import Holdings
 from dfmq.machines.peer.limits import RateMeter, TokenBucket
 from dfmq.machines.peer.stream import Stream
@@ -41,7 +41,7 @@ class Upload:
     served twice; every stream with something to send and credit for it stands in the row exactly once.
     """
 
-    def __init__(self, holdings: Holdings, up_limit: int) -> None:
+    def __init__(self, holdings: Holdings, up_limit: int, alarm: Alarm) -> None:
         """`up_limit`: bytes per second, 0 none."""
         self._holdings = holdings
         self._limit = up_limit
@@ -54,12 +54,13 @@ class Upload:
         self._count_by_inbox: dict[str, int] = {}
         #: streams that can send, in the order of their turns
         self._row: deque[Stream] = deque()
+        self._alarm = alarm
         #: when the bucket lets the next chunk through; None: nothing waits for it
         self._pump_at: float | None = None
         #: when to see whether a stream is still alive
-        self._looks: Deadlines[tuple[bytes, int]] = Deadlines()
+        self._looks: AlarmedDeadlines[tuple[bytes, int]] = AlarmedDeadlines(alarm)
         #: inboxes without a stream, and when their connection may go
-        self._idle: Deadlines[str] = Deadlines()
+        self._idle: AlarmedDeadlines[str] = AlarmedDeadlines(alarm)
         self._seen = 0.0
 
     @property
@@ -224,7 +225,7 @@ class Upload:
             size = stream.size(chunk)
             wait = bucket.ready_in(size, now)
             if wait:
-                self._pump_at = now + wait
+                self._pump_at = self._alarm.by(now + wait)
                 break
             row.popleft()
             stream.has_turn = False

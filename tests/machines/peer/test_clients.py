@@ -6,6 +6,7 @@ from typing import Any
 
 from support.talk import GENERATION, REQUEST, TASK
 
+from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.clients import PROGRESS_SECONDS, Clients, Wish
 from dfmq.model.task import Request
 from dfmq.wire.messages import Done, Get, Progress, Receipt, Sorry
@@ -31,7 +32,7 @@ def progress(clients: Clients, held: int, now: float, from_store: int = 0) -> li
 
 
 def test_progress_is_told_at_the_start_and_then_at_most_twice_a_second() -> None:
-    clients = Clients()
+    clients = Clients(Alarm())
     joined(clients, b"a")
     assert told(progress(clients, 0, 0.0)) == [(b"a", Progress)]
     count = sum(len(progress(clients, tick, tick / 1000)) for tick in range(1, 1001))
@@ -40,7 +41,7 @@ def test_progress_is_told_at_the_start_and_then_at_most_twice_a_second() -> None
 
 
 def test_progress_without_news_is_told_once_a_second_so_that_a_shown_rate_falls() -> None:
-    clients = Clients()
+    clients = Clients(Alarm())
     joined(clients, b"a")
     rates = []
     for tick in range(100):
@@ -52,7 +53,7 @@ def test_progress_without_news_is_told_once_a_second_so_that_a_shown_rate_falls(
 
 
 def test_what_was_in_the_store_already_is_no_progress_at_a_rate() -> None:
-    clients = Clients()
+    clients = Clients(Alarm())
     joined(clients, b"a")
     progress(clients, 0, 0.0)
     rates = [
@@ -65,7 +66,7 @@ def test_what_was_in_the_store_already_is_no_progress_at_a_rate() -> None:
 
 
 def test_everybody_who_joined_is_told_and_kept() -> None:
-    clients = Clients()
+    clients = Clients(Alarm())
     joined(clients, b"a")
     joined(clients, b"b")
     clients.add(b"c", Get(get=1, request=SECRET), TASK, 0.0)
@@ -77,7 +78,7 @@ def test_everybody_who_joined_is_told_and_kept() -> None:
 
 
 def test_who_is_told_sorry_is_forgotten() -> None:
-    clients = Clients()
+    clients = Clients(Alarm())
     joined(clients, b"a")
     assert told(clients.sorry(clients.of_task(TASK), "no_space", "x" * 5000)) == [(b"a", Sorry)]
     assert len(clients) == 0
@@ -86,7 +87,7 @@ def test_who_is_told_sorry_is_forgotten() -> None:
 
 
 def test_the_largest_limit_counts_and_none_is_the_largest() -> None:
-    clients = Clients()
+    clients = Clients(Alarm())
     joined(clients, b"a", limit=10)
     joined(clients, b"b", limit=20)
     assert clients.limit_of(TASK) == 20
@@ -97,7 +98,7 @@ def test_the_largest_limit_counts_and_none_is_the_largest() -> None:
 
 
 def test_leave_given_to_one_is_leave_for_others_with_the_same_credentials_only() -> None:
-    clients = Clients()
+    clients = Clients(Alarm())
     plain = joined(clients, b"a")
     secret = clients.add(b"b", Get(get=1, request=SECRET), TASK, 0.0)
     frugal = clients.add(b"c", Get(get=1, request=REQUEST, no_source=True), TASK, 0.0)

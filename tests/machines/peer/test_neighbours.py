@@ -7,6 +7,7 @@ import random
 from support.talk import CUT, GENERATION, OTHER_GENERATION, REQUEST, TASK, exchange, peer_id, proofs
 
 from dfmq.machines.effects import Listen, Publish
+from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.holding import Holding, Holdings
 from dfmq.machines.peer.neighbours import GATHER_SECONDS, MOST_HOLDERS, OWN_LEASES_FROM, Neighbours
 from dfmq.model.task import Content
@@ -15,7 +16,7 @@ from dfmq.wire.messages import Hint
 
 
 def some_neighbours() -> Neighbours:
-    neighbours = Neighbours(peer_id("me"), random.Random(1))
+    neighbours = Neighbours(peer_id("me"), random.Random(1), Alarm())
     neighbours.exchange, neighbours.hints = exchange("me"), "tcp://me:2"
     neighbours.listen(TASK, ["tcp://one:2", "tcp://two:2"])
     return neighbours
@@ -39,7 +40,7 @@ def a_hint(piece: int, peer: str = "one", generation: bytes = GENERATION, word: 
 
 
 def test_we_listen_to_others_and_not_to_ourselves_and_say_so_once() -> None:
-    neighbours = Neighbours(peer_id("me"), random.Random(1))
+    neighbours = Neighbours(peer_id("me"), random.Random(1), Alarm())
     neighbours.hints = "tcp://me:2"
     assert neighbours.listen(TASK, ["tcp://me:2", "tcp://one:2"]) == [Listen(TASK, ["tcp://one:2"])]
     assert neighbours.listen(TASK, ["tcp://one:2"]) == []
@@ -59,7 +60,7 @@ def test_a_hint_becomes_a_lease_on_a_piece_that_is_wanted() -> None:
 def test_two_children_number_their_own_leases_differently() -> None:
     leases = set()
     for seed in (1, 2):
-        neighbours, holding = Neighbours(peer_id("me"), random.Random(seed)), a_holding()
+        neighbours, holding = Neighbours(peer_id("me"), random.Random(seed), Alarm()), a_holding()
         neighbours.listen(TASK, ["tcp://one:2"])
         neighbours.heard(a_hint(0), holding)
         lease = neighbours.lease(holding, taken=0)

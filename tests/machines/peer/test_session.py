@@ -10,6 +10,7 @@ from hypothesis import given
 from support.talk import exchange, peer_id
 
 from dfmq.machines.effects import NextBroker, PeerEffect, TellBroker
+from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.session import FIRST_BACKOFF, LAST_BACKOFF, TABLE, Session
 from dfmq.wire.messages import Beat, BeatSeen, Have, Hello, Welcome
 
@@ -17,7 +18,7 @@ HELLO = Hello(peer=peer_id("me"), host=b"h" * 16, exchange=exchange("me"))
 
 
 def a_session(*, welcomed: bool = False) -> Session:
-    session = Session(random.Random(1))
+    session = Session(random.Random(1), Alarm())
     session.bound(HELLO, 0.0)
     if welcomed:
         session.welcomed(Welcome(epoch=7), 0.0)
@@ -47,7 +48,7 @@ def test_hello_is_said_again_to_the_next_broker_with_growing_and_bounded_waits()
 
 
 def test_two_peers_do_not_come_back_at_the_same_instant() -> None:
-    one, other = Session(random.Random(1)), Session(random.Random(2))
+    one, other = Session(random.Random(1), Alarm()), Session(random.Random(2), Alarm())
     one.bound(HELLO, 0.0)
     other.bound(HELLO, 0.0)
     assert one.next_deadline() != other.next_deadline()

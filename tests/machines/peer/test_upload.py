@@ -8,6 +8,7 @@ import pytest
 
 from dfmq.machines.effects import ForgetInbox, Record, SendChunk, StoredSpan, TellChild
 from dfmq.machines.peer import upload as rules
+from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.holding import Holding, Holdings
 from dfmq.machines.peer.upload import Upload
 from dfmq.model import bitfield
@@ -31,7 +32,7 @@ class Parent:
         self.holding = self.holdings[TASK] = Holding(TASK, Content(GENERATION, cut), Request(url="http://source/x"))
         self.holding.is_open = True
         self.holding.held = bitfield.of(held)
-        self.upload = Upload(self.holdings, up_limit)
+        self.upload = Upload(self.holdings, up_limit, Alarm())
         self.now = 100.0
 
     def done(self, effects: list[Any]) -> list[Any]:
