@@ -81,11 +81,18 @@ class PieceMap(msgspec.Struct, frozen=True):
         """How many chunks the piece has."""
         return -(-self.piece_span(piece)[1] // self.chunk_length)
 
+    def chunk_offset(self, piece: int, chunk: int) -> int:
+        """Where a chunk begins in the content, bytes."""
+        return piece * self.piece_length + chunk * self.chunk_length
+
     def chunk_span(self, piece: int, chunk: int) -> tuple[int, int]:
         """(offset, length) of a chunk in the content, bytes."""
-        offset, piece_bytes = self.piece_span(piece)
         inside = chunk * self.chunk_length
-        return offset + inside, max(0, min(self.chunk_length, piece_bytes - inside))
+        offset = piece * self.piece_length + inside
+        length = min(self.chunk_length, self.piece_length - inside)
+        if self.length is not None:
+            length = min(length, self.length - offset)
+        return offset, max(0, length)
 
 
 def cut(length: int | None) -> PieceMap:

@@ -10,7 +10,7 @@ from dfmq.machines.peer.machine import PeerMachine
 from dfmq.model.ids import Generation, PeerId, TaskId
 from dfmq.model.settings import PeerSettings
 from dfmq.sim.process import Process
-from dfmq.sim.truth import Truth, content_hex, flaw
+from dfmq.sim.truth import Truth, content_hex, flaw, truth_of
 from dfmq.wire import codec
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class PeerProcess(Process):
         self._saying: list[bytes] = []
         self._wishes: list[StoreWish] = []
         self._is_storing = False
+        #: it was asked to read a source: that waits for what is written
+        self._reads_source = False
         self.hands.update(
             {
                 effects.TellBroker: self._tell_broker,
@@ -177,22 +179,19 @@ class PeerProcess(Process):
             world.agenda.at(world.agenda.now, self.hear, events.ChunkUnsent(effect.lease))
             return
         if self.lies and world.rng.random() < 0.1:
-            truth = Truth("garbage", 0, truth.offset, truth.length)
-        header = codec.encode_chunk_header(effect.lease, effect.piece, effect.chunk)
+            truth = truth_of("garbage", 0, truth.offset, truth.length)
+        lease, piece, chunk = effect.lease, effect.piece, effect.chunk
+        size = truth.length + len(codec.encode_chunk_header(lease, piece, chunk))
         if self.host.is_seed:
             world.seed_bytes += truth.length
-        world.network.bulk(
-            self.card, child.card, effect.inbox, truth.length + len(header), child.take_chunk, self, header, truth
-        )
+        arrived = events.ChunkArrived(lease, piece, chunk, truth.length, truth.digest, truth)
+        world.network.bulk(self.card, child.card, effect.inbox, size, child.take_chunk, self, arrived)
 
-    def take_chunk(self, sent_at: float, sender: PeerProcess, header: bytes, truth: Truth) -> None:
+    def take_chunk(self, sent_at: float, sender: PeerProcess, arrived: events.ChunkArrived) -> None:
         """A chunk came into the inbox."""
         if self.is_alive and sender.died_at >= sent_at:
-            world = self.world
-            world.chunks += 1
-            lease, piece, chunk = codec.decode_chunk_header(header)
-            digest = world.digests.of_chunk(truth)
-            self.hear(events.ChunkArrived(lease, piece, chunk, truth.length, digest, truth))  # type: ignore[arg-type]
+            self.world.chunks += 1
+            self.hear(arrived)
 
     def _forget_inbox(self, effect: effects.ForgetInbox) -> None:
         self.world.network.forget(self.card, effect.inbox)
@@ -225,6 +224,7 @@ class PeerProcess(Process):
         self.world.source.ask(self, self.hear, effect)
 
     def _read_source(self, effect: effects.ReadSource) -> None:
+        self._reads_source = True
         self.world.source.read(self, effect)
 
     def _drop_source(self, effect: effects.DropSource) -> None:
@@ -272,19 +272,20 @@ class PeerProcess(Process):
             self.hear(events.ChunksStored(task, generation, chunks))
 
     def _write(self, wish: effects.StoreChunk) -> bool:
-        world = self.world
-        if world.digests.of_chunk(wish.payload) != wish.digest:
-            raise world.failure(f"{self.name} stores {wish.payload}, which is not what was proven")
+        truth: Truth = wish.payload
+        if truth.digest != wish.digest:
+            raise self.world.failure(f"{self.name} stores {truth}, which is not what was proven")
         stored = self.host.shelf.of(wish.task, wish.generation)
         if stored is None:
             return False
-        if (
-            stored.content.cut.chunk_span(wish.piece, wish.chunk)[0] != wish.offset
-            or wish.payload.offset != wish.offset
-        ):
-            raise world.failure(f"{self.name} stores {wish.payload} at {wish.offset}")
-        stored.pieces.setdefault(wish.piece, {})[wish.chunk] = (wish.payload, wish.digest)
-        world.source.wrote(self, wish.task, wish.payload.length)
+        if not stored.content.cut.chunk_offset(wish.piece, wish.chunk) == wish.offset == truth.offset:
+            raise self.world.failure(f"{self.name} stores {truth} at {wish.offset}")
+        chunks = stored.pieces.get(wish.piece)
+        if chunks is None:
+            chunks = stored.pieces[wish.piece] = {}
+        chunks[wish.chunk] = truth
+        if self._reads_source:
+            self.world.source.wrote(self, wish.task, truth.length)
         return True
 
     def _grant(self, wish: StoreWish) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from dfmq.machines.effects import OpenStore, StoredSpan
@@ -23,15 +21,15 @@ class StoredTask:
         self.request = request
         self.etag = etag
         self.last_modified = last_modified
-        #: piece → chunk → (what stands there, its digest)
-        self.pieces: dict[int, dict[int, tuple[Truth, bytes]]] = {}
+        #: piece → chunk → what stands there
+        self.pieces: dict[int, dict[int, Truth]] = {}
 
     def books(self) -> tuple[int, dict[int, int], dict[int, bytes]]:
         """(held, partial, proofs) as Shelved names them."""
         held, partial, proofs = 0, {}, {}
         for piece, chunks in self.pieces.items():
             count = self.content.cut.chunks_in(piece)
-            proofs[piece] = b"".join(chunks[i][1] if i in chunks else bytes(DIGEST_BYTES) for i in range(count))
+            proofs[piece] = b"".join(chunks[i].digest if i in chunks else bytes(DIGEST_BYTES) for i in range(count))
             if len(chunks) == count:
                 held |= 1 << piece
             else:
@@ -40,7 +38,7 @@ class StoredTask:
 
     def in_order(self) -> list[Truth]:
         """What stands in the file, from its beginning, as far as it is chunk by chunk."""
-        return [chunks[chunk][0] for _, chunks in sorted(self.pieces.items()) for chunk in sorted(chunks)]
+        return [chunks[chunk] for _, chunks in sorted(self.pieces.items()) for chunk in sorted(chunks)]
 
 
 class Shelf:
@@ -89,5 +87,6 @@ class Shelf:
             return None
         cut = stored.content.cut
         piece, inside = divmod(span.offset, cut.piece_length)
-        entry: Any = stored.pieces.get(piece, {}).get(inside // cut.chunk_length)
-        return entry[0] if entry is not None and entry[0].length == span.length else None
+        chunks = stored.pieces.get(piece)
+        truth = chunks.get(inside // cut.chunk_length) if chunks is not None else None
+        return truth if truth is not None and truth.length == span.length else None

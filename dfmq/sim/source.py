@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dfmq.machines.effects import AskSource, ReadSource
 from dfmq.machines.events import PeerEvent, SourceAnswered, SourceBroke, SourceChunk, SourceEnded
 from dfmq.model.ids import PermitId, TaskId
-from dfmq.sim.truth import Digests, Truth
+from dfmq.sim.truth import truth_of
 
 if TYPE_CHECKING:
     from dfmq.sim.agenda import Agenda
@@ -61,10 +61,9 @@ class Reader:
 class Source:
     """All files of the world. One link, shared by all readers, of `rate` bytes per second."""
 
-    def __init__(self, agenda: Agenda, digests: Digests, *, rate: float, latency: float, stall_seconds: float) -> None:
+    def __init__(self, agenda: Agenda, *, rate: float, latency: float, stall_seconds: float) -> None:
         """`latency`: seconds from a request to its answer. `stall_seconds`: silence the node takes for a stall."""
         self.agenda = agenda
-        self.digests = digests
         self.rate = rate
         self.latency = latency
         self.stall_seconds = stall_seconds
@@ -161,14 +160,13 @@ class Source:
         wish = reader.wish
         if reader.closed or wish is None:
             return
-        truth = Truth(reader.file.url, reader.version, reader.position, size)
+        truth = truth_of(reader.file.url, reader.version, reader.position, size)
         piece, inside = divmod(reader.position, wish.cut.piece_length)
         reader.position += size
         reader.unwritten += size
         reader.file.served_bytes += size
-        digest = self.digests.of_chunk(truth)
         chunk = inside // wish.cut.chunk_length
-        reader.hear(SourceChunk(reader.permit, piece, chunk, size, digest, truth))
+        reader.hear(SourceChunk(reader.permit, piece, chunk, size, truth.digest, truth))
         self._go_on(reader)
 
     def _end(self, reader: Reader) -> None:

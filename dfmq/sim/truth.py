@@ -7,26 +7,20 @@ from typing import NamedTuple
 
 
 class Truth(NamedTuple):
-    """A span of one version of one source file; stands for its bytes wherever a payload would."""
+    """A span of one version of one source file, made by `truth_of`; stands for its bytes wherever a payload would."""
 
     url: str
     version: int
     offset: int
     length: int
+    #: 16 octets that stand for the chunk's digest, a pure function of the rest
+    digest: bytes
 
 
-class Digests:
-    """Digests are a pure function of the truth; remembered, for every chunk is proven by every peer."""
-
-    def __init__(self) -> None:
-        self._known: dict[Truth, bytes] = {}
-
-    def of_chunk(self, truth: Truth) -> bytes:
-        """The 16 octets that stand for the chunk's digest."""
-        digest = self._known.get(truth)
-        if digest is None:
-            digest = self._known[truth] = blake2b(repr(tuple(truth)).encode(), digest_size=16).digest()
-        return digest
+def truth_of(url: str, version: int, offset: int, length: int) -> Truth:
+    """The truth on a span, with its digest: computed once, where the chunk is read, though every peer proves it."""
+    digest = blake2b(repr((url, version, offset, length)).encode(), digest_size=16).digest()
+    return Truth(url, version, offset, length, digest)
 
 
 def content_hex(url: str, version: int, length: int, size: int = 64) -> str:

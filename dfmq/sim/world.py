@@ -16,7 +16,7 @@ from dfmq.sim.network import Card, Network
 from dfmq.sim.peer import PeerProcess
 from dfmq.sim.plan import Plan
 from dfmq.sim.source import Source, SourceFile
-from dfmq.sim.truth import Digests, content_hex
+from dfmq.sim.truth import content_hex
 from dfmq.wire import topics
 
 #: A source's answer takes a WAN's round trip.
@@ -38,10 +38,7 @@ class World:
         self.rng = Random(plan.seed)
         self.agenda = Agenda()
         self.network = Network(self.agenda, self.rng, jitter=plan.jitter, uplink_queue=plan.uplink_queue)
-        self.digests = Digests()
-        self.source = Source(
-            self.agenda, self.digests, rate=plan.source_rate, latency=SOURCE_LATENCY, stall_seconds=10.0
-        )
+        self.source = Source(self.agenda, rate=plan.source_rate, latency=SOURCE_LATENCY, stall_seconds=10.0)
         self.check_every = plan.check
         #: names of processes whose events and effects are printed
         self.traced: frozenset[str] = frozenset()

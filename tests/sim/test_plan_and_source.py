@@ -17,7 +17,7 @@ from dfmq.sim import plan
 from dfmq.sim.agenda import Agenda
 from dfmq.sim.plan import MBIT, MIB, Plan, quantity
 from dfmq.sim.source import Source, SourceFile
-from dfmq.sim.truth import Digests, flaw
+from dfmq.sim.truth import flaw
 
 URL = "https://source.example/file"
 PERMIT = PermitId(1)
@@ -47,7 +47,7 @@ class Reading:
 
     def __init__(self, **manners: Any) -> None:
         self.agenda = Agenda()
-        self.source = Source(self.agenda, Digests(), rate=1000.0, latency=0.01, stall_seconds=10.0)
+        self.source = Source(self.agenda, rate=1000.0, latency=0.01, stall_seconds=10.0)
         self.file = SourceFile(URL, 1000)
         for name, value in manners.items():
             setattr(self.file, name, value)
