@@ -17,12 +17,14 @@ class Assembly:
     Law: stored ⊆ proven ⊆ {0 … count-1}; payloads are exactly those of proven minus stored; a chunk is proven once.
     """
 
-    __slots__ = ("count", "payloads", "piece", "proofs", "proven", "stored")
+    __slots__ = ("count", "everything", "payloads", "piece", "proofs", "proven", "stored")
 
     def __init__(self, piece: int, count: int, proofs: bytes | None, stored: int = 0) -> None:
         """`proofs`: the broker's word, 16 octets a chunk; None: we read the source and make the proofs ourselves."""
         self.piece = piece
         self.count = count
+        #: every chunk of the piece, bit set
+        self.everything = bitfield.full(count)
         #: chunk → digest while we make them ourselves, else the broker's word
         self.proofs: dict[int, bytes] = {}
         if proofs is not None:
@@ -40,7 +42,7 @@ class Assembly:
 
     def missing(self) -> int:
         """Chunks not proven yet, bit set."""
-        return bitfield.full(self.count) & ~self.proven
+        return self.everything & ~self.proven
 
     def is_true(self, chunk: int, digest: bytes) -> bool:
         """Whether this digest is the one the broker gave for the chunk."""
@@ -55,23 +57,25 @@ class Assembly:
 
     def mark_stored(self, chunk: int) -> bool:
         """The chunk is on disk, its payload may go. True if this makes the piece whole. Unknown chunks are no news."""
-        if not self.proven >> chunk & 1 or self.stored >> chunk & 1:
+        bit = 1 << chunk
+        if not self.proven & bit or self.stored & bit:
             return False
-        self.stored |= 1 << chunk
+        self.stored |= bit
         self.payloads.pop(chunk, None)
-        return self.is_whole
+        return self.stored == self.everything
 
     def shorten(self, count: int) -> None:
         """A growing content has ended within this piece: it has only so many chunks."""
         if self.proven >> count:
             raise InvariantViolated(f"piece {self.piece}: chunks {self.proven:b} are proven, but it ends at {count}")
         self.count = count
+        self.everything = bitfield.full(count)
         self.proofs = {chunk: digest for chunk, digest in self.proofs.items() if chunk < count}
 
     @property
     def is_whole(self) -> bool:
         """Every chunk is stored."""
-        return self.stored == bitfield.full(self.count)
+        return self.stored == self.everything
 
     def joined_proofs(self) -> bytes:
         """The digests of all chunks, in order; of a whole piece."""
@@ -79,9 +83,9 @@ class Assembly:
 
     def check(self) -> None:
         """See the class's law."""
-        everything = bitfield.full(self.count)
         waiting = bitfield.of(self.payloads)
-        if self.stored & ~self.proven or self.proven & ~everything or waiting != self.proven & ~self.stored:
+        beyond = self.proven & ~self.everything or self.everything != bitfield.full(self.count)
+        if beyond or self.stored & ~self.proven or waiting != self.proven & ~self.stored:
             raise InvariantViolated(
                 f"piece {self.piece} of {self.count}: proven {self.proven:b} stored {self.stored:b} waiting {waiting:b}"
             )

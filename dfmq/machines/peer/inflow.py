@@ -92,7 +92,6 @@ class Inflow:
     __slots__ = (
         "assembly",
         "chunk_length",
-        "everything",
         "gap",
         "generation",
         "given",
@@ -124,7 +123,6 @@ class Inflow:
         self.is_own = is_own
         #: another leave for the same piece, for when this one fails
         self.spare: Lease | None = None
-        self.everything = bitfield.full(assembly.count)
         self.chunk_length = cut.chunk_length
         #: where the piece begins in the content
         self.offset = cut.piece_span(lease.piece)[0]
@@ -152,7 +150,7 @@ class Inflow:
     @property
     def has_landed(self) -> bool:
         """Every chunk of the piece is proven."""
-        return self.assembly.proven == self.everything
+        return self.assembly.proven == self.assembly.everything
 
     def due(self, window: int) -> int:
         """Bytes of credit the parent should now be given, whole chunks. In halves of the window, not chunk by chunk: a
@@ -211,7 +209,7 @@ class Inflow:
         """The chunk is on disk. Bytes that come back: 0 when another brought it."""
         if not self.unstored >> chunk & 1:
             return 0
-        self.unstored &= ~(1 << chunk)
+        self.unstored ^= 1 << chunk
         length = self.length_of(chunk)
         self.returned += length
         return length

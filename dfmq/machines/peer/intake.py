@@ -3,6 +3,8 @@ here, so this is the hot path. Knows no broker; what a piece is wanted for is in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import AskParent, PeerEffect, Record, StoreChunk
 from dfmq.machines.events import ChunkArrived
@@ -83,7 +85,7 @@ class Intake:
             owner.tally.from_seed += length
         else:
             owner.tally.from_peers += length
-        has_landed = assembly.proven == inflow.everything
+        has_landed = assembly.proven == assembly.everything
         store = StoreChunk(
             owner.task,
             inflow.generation,
@@ -149,11 +151,11 @@ class Intake:
         if back:
             self.purse.returned(back)
 
-    def settled(self, inflows: list[Inflow], now: float) -> list[PeerEffect]:
+    def settled(self, inflows: Iterable[Inflow], now: float) -> list[PeerEffect]:
         """After a batch of stored chunks: credit for these inflows, and for whoever waits for room."""
         effects: list[PeerEffect] = []
         for inflow in inflows:
-            if inflow.lease.lease in self.inflows:
+            if inflow.given < inflow.need and inflow.lease.lease in self.inflows:
                 effects += self.purse.owe(inflow, now)
         if self.purse.has_waiting:
             effects += self.purse.serve(now)

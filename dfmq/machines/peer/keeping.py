@@ -63,12 +63,10 @@ class Keeping:
             assembly = holding.assemblies.get(piece)
             if assembly is None:
                 continue
-            is_whole = assembly.mark_stored(chunk)
-            inflow = download.inflow_of(piece) if download is not None else None
-            if inflow is not None:
+            if download is not None and (inflow := download.inflow_of(piece)) is not None:
                 self._intake.stored(inflow, chunk)
                 inflows[piece] = inflow
-            if is_whole:
+            if assembly.mark_stored(chunk):
                 holding.keep(piece)
                 whole.append(piece)
         if download is not None:
@@ -78,7 +76,7 @@ class Keeping:
             effects += self._kept(holding, whole, now)
             if download is not None:
                 effects += self._gets.settle(download, download.held(whole, now), now)
-        return effects + self._intake.settled(list(inflows.values()), now)
+        return effects + self._intake.settled(inflows.values(), now)
 
     def _kept(self, holding: Holding, pieces: list[int], now: float) -> Effects:
         """Pieces are held from now on."""

@@ -164,7 +164,7 @@ class PeerMachine:
         effects = self._doors[type(event)](event, now)
         if self._holdings.changed:
             effects += self._keeping.changed(now)
-        if effects and not self._session.is_welcomed:
+        if effects and self._session.state != "welcomed":
             # Whoever welcomes us is told everything anew; until then nobody would understand.
             return [e for e in effects if type(e) is not TellBroker or type(e.message) is Hello]
         return effects

@@ -17,12 +17,14 @@ class Stream:
 
     __slots__ = (
         "child",
+        "chunk_length",
         "count",
         "credit",
         "given",
         "has_turn",
         "holding",
         "inbox",
+        "last_length",
         "lease",
         "piece",
         "ready",
@@ -39,7 +41,7 @@ class Stream:
         self.piece = fetch.piece
         self.inbox = fetch.inbox
         self.holding = holding
-        self.count = holding.cut.chunks_in(fetch.piece)
+        self._measure()
         #: chunks still to be sent, bit set
         self.wanted = bitfield.from_bytes(fetch.chunks) & bitfield.full(self.count)
         #: those of them that are here now
@@ -78,12 +80,21 @@ class Stream:
 
     def size(self, chunk: int) -> int:
         """Bytes of a chunk."""
-        return self.holding.cut.chunk_span(self.piece, chunk)[1]
+        return self.last_length if chunk == self.count - 1 else self.chunk_length
 
     @property
     def can_send(self) -> bool:
         """There is a chunk to send and credit for it."""
-        return self.ready != 0 and self.credit >= self.size(self.next_chunk())
+        if not self.ready:
+            return False
+        return self.credit >= self.chunk_length or self.credit >= self.size(self.next_chunk())
+
+    def _measure(self) -> None:
+        """How many chunks the piece has, and how long they are."""
+        cut = self.holding.cut
+        self.count = cut.chunks_in(self.piece)
+        self.chunk_length = cut.chunk_length
+        self.last_length = cut.chunk_span(self.piece, self.count - 1)[1]
 
     def allow(self, credit: int, now: float) -> None:
         """The child gives leave for so many bytes more."""
@@ -102,7 +113,7 @@ class Stream:
 
     def look_again(self) -> None:
         """The content may have got its end, and the piece be shorter than it was; see what is here."""
-        self.count = self.holding.cut.chunks_in(self.piece)
+        self._measure()
         self.wanted &= bitfield.full(self.count)
         self.ready = self.wanted & self.available()
 

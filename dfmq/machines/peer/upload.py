@@ -223,8 +223,7 @@ class Upload:
                 continue
             chunk = stream.next_chunk()
             size = stream.size(chunk)
-            wait = bucket.ready_in(size, now)
-            if wait:
+            if bucket.rate and (wait := bucket.ready_in(size, now)):
                 self._pump_at = self._alarm.by(now + wait)
                 break
             row.popleft()
