@@ -20,8 +20,7 @@ def main() -> int:
     wanted = plan.read([word for word in arguments if not word.startswith("--trace=")])
     print(wanted.command())
     started = time.process_time()
-    world = World(wanted)
-    world.traced = frozenset(traced)
+    world = World(wanted, frozenset(traced))
     # Nothing is garbage before the world ends.
     gc.disable()
     try:

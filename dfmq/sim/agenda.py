@@ -19,7 +19,7 @@ class Agenda:
     Law: time does not go on while anybody is unsettled.
     """
 
-    __slots__ = ("_entered", "_heap", "_unsettled", "is_over", "now", "turns")
+    __slots__ = ("_entered", "_heap", "is_over", "now", "turns", "unsettled")
 
     def __init__(self) -> None:
         #: seconds since the world began
@@ -30,10 +30,15 @@ class Agenda:
         self.is_over = False
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._entered = 0
-        self._unsettled: dict[Settles, None] = {}
+        #: who settles once before time goes on, however often it enters here: what a loop does at the end of a pass
+        self.unsettled: dict[Settles, None] = {}
 
     def at(self, when: float, call: Callable[..., None], *arguments: Any) -> None:
         """Call at this instant; one that has passed means now, after what is already entered for now."""
+        self.enter(when, call, arguments)
+
+    def enter(self, when: float, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        """As `at`, for those who have the arguments in one."""
         self._entered += 1
         heapq.heappush(self._heap, (when if when > self.now else self.now, self._entered, call, arguments))
 
@@ -41,18 +46,14 @@ class Agenda:
         """Call so many seconds from now."""
         self.at(self.now + seconds, call, *arguments)
 
-    def unsettled(self, who: Settles) -> None:
-        """Let it settle once before time goes on, however often this is said: what a loop does at the end of a pass."""
-        self._unsettled[who] = None
-
     def run(self, until: float) -> None:
         """Make calls until it is over, nothing is left, or the next one is due after `until`."""
-        heap = self._heap
-        pop = heapq.heappop
+        heap, unsettled, pop = self._heap, self.unsettled, heapq.heappop
         while not self.is_over:
-            if self._unsettled and (not heap or heap[0][0] > self.now):
-                unsettled, self._unsettled = self._unsettled, {}
-                for who in unsettled:
+            if unsettled and (not heap or heap[0][0] > self.now):
+                those = list(unsettled)
+                unsettled.clear()
+                for who in those:
                     who.settle()
                 continue
             if not heap or heap[0][0] > until:

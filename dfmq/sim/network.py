@@ -55,21 +55,8 @@ class Card:
         self.received_bytes = 0
 
 
-class Bulk:
-    """A message on its way. `is_lost` may be asked at its arrival: whether its sender went before it was all out."""
-
-    __slots__ = ("arguments", "deliver", "key", "receiver", "sent_at", "size")
-
-    def __init__(
-        self, receiver: Card, key: Any, size: int, deliver: Callable[..., None], arguments: tuple[Any, ...]
-    ) -> None:
-        self.receiver = receiver
-        self.key = key
-        self.size = size
-        self.deliver = deliver
-        self.arguments = arguments
-        #: when its last byte left the sender
-        self.sent_at = 0.0
+#: A message: to whom, how long, and what to call at its arrival with which arguments.
+Bulk = tuple[Card, int, Callable[..., None], tuple[Any, ...]]
 
 
 class Network:
@@ -130,7 +117,7 @@ class Network:
     ) -> None:
         """Send a chunk to the destination `key`, in turns with other destinations. `deliver` gets the instant its
         last byte left and then the arguments."""
-        message = Bulk(receiver, key, size + ENVELOPE_BYTES, deliver, arguments)
+        message = (receiver, size + ENVELOPE_BYTES, deliver, arguments)
         now = self.agenda.now
         if not sender.turns and sender.up_free <= now and sender.cut_until <= now:
             self._start(sender, message)
@@ -182,38 +169,39 @@ class Network:
 
     def _start(self, sender: Card, message: Bulk) -> None:
         now = self.agenda.now
-        receiver = message.receiver
-        sender.sent_bytes += message.size
-        message.sent_at = sender.up_free = sender.bulk_out = now + message.size / sender.up
+        receiver, size, _, _ = message
+        sender.sent_bytes += size
+        sent_at = sender.up_free = sender.bulk_out = now + size / sender.up
         if (receiver.cut_until > now and receiver.loses) or (sender.cut_until > now and sender.loses):
             return
         flight = sender.latency + receiver.latency
         if flight <= BOOKED_AHEAD_SECONDS and not self.pipes:
-            self._land(sender, message, now + flight, message.sent_at + flight)
+            self._land(message, sent_at, now + flight, sent_at + flight)
         else:
-            self.agenda.at(now + flight, self._reach, sender, message, flight)
+            self.agenda.at(now + flight, self._reach, sender, message, sent_at, sent_at + flight)
 
-    def _reach(self, sender: Card, message: Bulk, flight: float) -> None:
+    def _reach(self, sender: Card, message: Bulk, sent_at: float, last: float) -> None:
         """The first byte is there, or at the thin pipe between two zones."""
-        first, last = self.agenda.now, message.sent_at + flight
-        zones = (sender.zone, message.receiver.zone)
+        first = self.agenda.now
+        receiver, size, _, _ = message
+        zones = (sender.zone, receiver.zone)
         if zones[0] != zones[1]:
             pipe = (min(zones), max(zones))
             rate = self.pipes.get(pipe)
             if rate is not None:
-                self.piped_bytes += message.size
+                self.piped_bytes += size
                 first = max(first, self._pipe_free.get(pipe, 0.0))
-                self._pipe_free[pipe] = first + message.size / rate
-                last = max(last, first + message.size / rate)
-        self._land(sender, message, first, last)
+                self._pipe_free[pipe] = first + size / rate
+                last = max(last, first + size / rate)
+        self._land(message, sent_at, first, last)
 
-    def _land(self, sender: Card, message: Bulk, first: float, last: float) -> None:
+    def _land(self, message: Bulk, sent_at: float, first: float, last: float) -> None:
         """Book the receiver's downlink: the end there is the later of both ends."""
-        receiver = message.receiver
+        receiver, size, deliver, arguments = message
         begin = max(first, receiver.down_free, receiver.cut_until)
-        receiver.down_free = end = begin + message.size / receiver.down
-        receiver.received_bytes += message.size
-        self.agenda.at(max(last, end), message.deliver, message.sent_at, *message.arguments)
+        receiver.down_free = end = begin + size / receiver.down
+        receiver.received_bytes += size
+        self.agenda.enter(max(last, end), deliver, (sent_at, *arguments))
 
     # ── faults ────────────────────────────────────────────────────────────────────────────────────────────────
 

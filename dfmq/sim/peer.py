@@ -61,6 +61,7 @@ class PeerProcess(Process):
         self.held_bodies: list[list[bytes]] = []
         self._saying: list[bytes] = []
         self._wishes: list[StoreWish] = []
+        self._disk_seconds = plan.disk
         self._is_storing = False
         #: it was asked to read a source: that waits for what is written
         self._reads_source = False
@@ -238,11 +239,11 @@ class PeerProcess(Process):
     def settle(self) -> None:
         """As every process; and what the store was asked for at this instant is put before it."""
         if self._wishes and not self._is_storing and self.is_alive:
-            delay = self.world.plan.disk
+            delay = self._disk_seconds
             if not delay and not self.is_frozen:
                 # Its answers may be followed by more.
                 self._store()
-                self.world.agenda.unsettled(self)
+                self._agenda.unsettled[self] = None
                 return
             self._is_storing = True
             self.world.agenda.after(delay, self._store)
@@ -258,18 +259,18 @@ class PeerProcess(Process):
         wishes, self._wishes = self._wishes, []
         stored: dict[tuple[TaskId, Generation], list[tuple[int, int]]] = {}
         for wish in wishes:
-            if type(wish) is effects.StoreChunk:
-                if self._write(wish):
-                    stored.setdefault((wish.task, wish.generation), []).append((wish.piece, wish.chunk))
-                continue
-            self._tell_stored(stored)
-            stored = {}
-            self._grant(wish)
+            if type(wish) is not effects.StoreChunk:
+                self._tell_stored(stored)
+                self._grant(wish)
+            elif self._write(wish):
+                stored.setdefault((wish.task, wish.generation), []).append((wish.piece, wish.chunk))
         self._tell_stored(stored)
 
     def _tell_stored(self, stored: dict[tuple[TaskId, Generation], list[tuple[int, int]]]) -> None:
+        """What was written so far is told in one event a content."""
         for (task, generation), chunks in stored.items():
             self.hear(events.ChunksStored(task, generation, chunks))
+        stored.clear()
 
     def _write(self, wish: effects.StoreChunk) -> bool:
         truth: Truth = wish.payload

@@ -41,6 +41,8 @@ class Process:
         self.card = card
         self.name = name
         self.machine = machine
+        self._handle = machine.handle
+        self._is_traced = name in world.traced
         self.is_alive = True
         self.is_frozen = False
         #: when it was killed
@@ -57,13 +59,12 @@ class Process:
 
     def hear(self, event: Any) -> None:
         """Tell the machine a fact, perform what it wants done."""
-        if not self.is_alive:
+        if self.is_frozen or not self.is_alive:
+            if self.is_alive:
+                self._backlog.append((self.hear, (event,)))
             return
-        if self.is_frozen:
-            self._backlog.append((self.hear, (event,)))
-            return
-        effects = self.machine.handle(event, self._agenda.now)
-        if (traced := self.world.traced) and self.name in traced:
+        effects = self._handle(event, self._agenda.now)
+        if self._is_traced:
             self._trace(event, effects)
         self.perform(effects)
 
@@ -72,12 +73,9 @@ class Process:
         hands = self.hands
         for effect in effects:
             hands[type(effect)](effect)
-        self._agenda.unsettled(self)
+        self._agenda.unsettled[self] = None
         if self._check_every:
-            world = self.world
-            world.machine_turns += 1
-            if world.machine_turns % self._check_every == 0:
-                self.check()
+            self._check_sometimes()
 
     def settle(self) -> None:
         """The instant is over: send what it gathered, arm the timer."""
@@ -87,6 +85,12 @@ class Process:
 
     def end_turn(self) -> None:
         """Send what the turn gathered."""
+
+    def _check_sometimes(self) -> None:
+        world = self.world
+        world.machine_turns += 1
+        if world.machine_turns % self._check_every == 0:
+            self.check()
 
     def check(self) -> None:
         """The machine's books, with its story when they do not balance."""

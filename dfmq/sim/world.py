@@ -33,15 +33,15 @@ class World:
     Law: `exchanges`, `inboxes` and `_peers` name living processes, and for a while those that vanished silently.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, traced: frozenset[str] = frozenset()) -> None:
+        """`traced`: names of processes whose events and effects are printed."""
         self.plan = plan
+        self.traced = traced
         self.rng = Random(plan.seed)
         self.agenda = Agenda()
         self.network = Network(self.agenda, self.rng, jitter=plan.jitter, uplink_queue=plan.uplink_queue)
         self.source = Source(self.agenda, rate=plan.source_rate, latency=SOURCE_LATENCY, stall_seconds=10.0)
         self.check_every = plan.check
-        #: names of processes whose events and effects are printed
-        self.traced: frozenset[str] = frozenset()
         #: what is counted for the report
         self.counts: Counter[str] = Counter()
         self.machine_turns = 0
