@@ -31,6 +31,12 @@ StoreWish = (
 )
 
 
+#: As the real store does (edges/store/writer) and its node (nodes/peer): a chunk that may wait is written with what
+#: comes after it, at the latest when so many bytes wait, or after so many seconds.
+MOST_ASLEEP = 2 << 20
+WRITE_WITHIN_SECONDS = 0.1
+
+
 class PeerProcess(Process):
     """One life of a peer on a host, or of the broker's embedded seed."""
 
@@ -63,6 +69,11 @@ class PeerProcess(Process):
         self._wishes: list[StoreWish] = []
         self._disk_seconds = plan.disk
         self._is_storing = False
+        #: there is a wish that does not wait
+        self._is_roused = False
+        #: chunks among the wishes that may wait for more of their piece, and a call to `_rouse` is entered
+        self._asleep_bytes = 0
+        self._is_timed = False
         #: it was asked to read a source: that waits for what is written
         self._reads_source = False
         self.hands.update(
@@ -82,10 +93,11 @@ class PeerProcess(Process):
             }
         )
         for wish in (
-            effects.LoadTask, effects.OpenStore, effects.StoreChunk, effects.SealStore, effects.FinishStore,
-            effects.ProveContent, effects.PinTask, effects.LendTask, effects.DropTask,
+            effects.LoadTask, effects.OpenStore, effects.SealStore, effects.FinishStore, effects.ProveContent,
+            effects.PinTask, effects.LendTask, effects.DropTask,
         ):  # fmt: skip
             self.hands[wish] = self._wish
+        self.hands[effects.StoreChunk] = self._wish_chunk
 
     def start(self) -> None:
         """The sockets are bound: the machine's life begins."""
@@ -235,10 +247,26 @@ class PeerProcess(Process):
 
     def _wish(self, wish: StoreWish) -> None:
         self._wishes.append(wish)
+        self._is_roused = True
+
+    def _wish_chunk(self, wish: effects.StoreChunk) -> None:
+        self._wishes.append(wish)
+        self._asleep_bytes += wish.payload.length
+        if not wish.may_wait or self._asleep_bytes >= MOST_ASLEEP:
+            self._is_roused = True
+        elif not self._is_timed:
+            self._is_timed = True
+            self._agenda.after(WRITE_WITHIN_SECONDS, self._rouse)
+
+    def _rouse(self) -> None:
+        self._is_timed = False
+        if self._wishes:
+            self._is_roused = True
+            self._agenda.unsettled[self] = None
 
     def settle(self) -> None:
-        """As every process; and what the store was asked for at this instant is put before it."""
-        if self._wishes and not self._is_storing and self.is_alive:
+        """As every process; and what the store was asked for and does not wait is put before it."""
+        if self._is_roused and not self._is_storing and self.is_alive:
             delay = self._disk_seconds
             if not delay and not self.is_frozen:
                 # Its answers may be followed by more.
@@ -255,7 +283,8 @@ class PeerProcess(Process):
         if self.is_frozen:
             self.world.agenda.after(0.05, self._store)
             return
-        self._is_storing = False
+        self._is_storing = self._is_roused = False
+        self._asleep_bytes = 0
         wishes, self._wishes = self._wishes, []
         stored: dict[tuple[TaskId, Generation], list[tuple[int, int]]] = {}
         for wish in wishes:
