@@ -42,7 +42,7 @@ class Card:
         self.control_up_free = 0.0
         self.control_down_free = 0.0
         #: destination key → messages that wait for the uplink
-        self.queues: dict[Any, deque[Bulk]] = {}
+        self.queues: dict[Any, list[Bulk]] = {}
         #: the destinations that wait, in turn
         self.turns: deque[Any] = deque()
         #: a call to `_turn` is entered
@@ -107,7 +107,7 @@ class Network:
             way = (sender, receiver)
             arrival = max(arrival + self.rng.random() * self.jitter, self._last.get(way, 0.0))
             self._last[way] = arrival
-        self.agenda.at(arrival, deliver, *arguments)
+        self.agenda.enter(arrival, deliver, arguments)
         return True
 
     # ── bulk ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -124,9 +124,10 @@ class Network:
             return
         queue = sender.queues.get(key)
         if queue is None:
-            queue = sender.queues[key] = deque()
+            sender.queues[key] = [message]
             sender.turns.append(key)
-        queue.append(message)
+        else:
+            queue.append(message)
         if not sender.turning:
             sender.turning = True
             self.agenda.at(max(sender.up_free, sender.cut_until), self._turn, sender)
@@ -146,24 +147,20 @@ class Network:
         return sum(len(queue) for queue in sender.queues.values())
 
     def _turn(self, sender: Card) -> None:
-        now = self.agenda.now
+        turns = sender.turns
         free = max(sender.up_free, sender.cut_until)
-        if free > now and sender.turns:
-            self.agenda.at(free, self._turn, sender)
-            return
-        if not sender.turns:
-            sender.turning = False
-            return
-        key = sender.turns.popleft()
-        queue = sender.queues[key]
-        message = queue.popleft()
-        if queue:
-            sender.turns.append(key)
-        else:
-            del sender.queues[key]
-        self._start(sender, message)
-        if sender.turns:
-            self.agenda.at(sender.up_free, self._turn, sender)
+        if turns and free <= self.agenda.now:
+            key = turns.popleft()
+            queue = sender.queues[key]
+            message = queue.pop(0)
+            if queue:
+                turns.append(key)
+            else:
+                del sender.queues[key]
+            self._start(sender, message)
+            free = sender.up_free
+        if turns:
+            self.agenda.enter(free, self._turn, (sender,))
         else:
             sender.turning = False
 
@@ -198,10 +195,10 @@ class Network:
     def _land(self, message: Bulk, sent_at: float, first: float, last: float) -> None:
         """Book the receiver's downlink: the end there is the later of both ends."""
         receiver, size, deliver, arguments = message
-        begin = max(first, receiver.down_free, receiver.cut_until)
-        receiver.down_free = end = begin + size / receiver.down
+        end = max(first, receiver.down_free, receiver.cut_until) + size / receiver.down
+        receiver.down_free = end
         receiver.received_bytes += size
-        self.agenda.enter(max(last, end), deliver, (sent_at, *arguments))
+        self.agenda.enter(end if end > last else last, deliver, (sent_at, *arguments))
 
     # ── faults ────────────────────────────────────────────────────────────────────────────────────────────────
 

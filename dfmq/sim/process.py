@@ -17,6 +17,7 @@ from dfmq.sim.network import Card
 if TYPE_CHECKING:
     from dfmq.sim.world import World
 
+NEVER = float("inf")
 #: Calls in a row at one instant because of a deadline that has passed: a machine that never moves it.
 MOST_CALLS_AT_ONCE = 1000
 
@@ -50,7 +51,7 @@ class Process:
         #: the last things it recorded: (when, what)
         self.story: deque[tuple[float, Record]] = deque(maxlen=40)
         self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self._timer_at: float | None = None
+        self._timer_at = NEVER
         self._rang_at = 0.0
         self._calls_at_once = 0
         self.hands: dict[type, Callable[[Any], None]] = {Record: self._record}
@@ -81,7 +82,9 @@ class Process:
         """The instant is over: send what it gathered, arm the timer."""
         if self.is_alive:
             self.end_turn()
-            self._arm()
+            deadline = self.machine.next_deadline()
+            if deadline is not None and deadline < self._timer_at:
+                self._arm(deadline)
 
     def end_turn(self) -> None:
         """Send what the turn gathered."""
@@ -101,11 +104,9 @@ class Process:
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _arm(self) -> None:
-        deadline = self.machine.next_deadline()
-        if deadline is not None and (self._timer_at is None or deadline < self._timer_at):
-            self._timer_at = deadline
-            self.world.agenda.at(deadline, self._ring, deadline)
+    def _arm(self, deadline: float) -> None:
+        self._timer_at = deadline
+        self._agenda.enter(deadline, self._ring, (deadline,))
 
     def _ring(self, at: float) -> None:
         if at != self._timer_at or not self.is_alive:
@@ -113,13 +114,13 @@ class Process:
         if self.is_frozen:
             self._backlog.append((self._ring, (at,)))
             return
-        self._timer_at = None
+        self._timer_at = NEVER
         deadline = self.machine.next_deadline()
         if deadline is None:
             return
         now = self.world.agenda.now
         if deadline > now:
-            self._arm()
+            self._arm(deadline)
             return
         self._calls_at_once = self._calls_at_once + 1 if self._rang_at == now else 0
         self._rang_at = now
