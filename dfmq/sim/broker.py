@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from dfmq.machines.broker.machine import BrokerMachine
-from dfmq.machines.effects import Publish, Send
+from dfmq.machines.effects import Publish, Record, Send
 from dfmq.machines.events import PeerSaid, PeerUnreachable
 from dfmq.model.ids import PeerId
 from dfmq.model.settings import BrokerSettings
@@ -26,8 +26,6 @@ class BrokerProcess(Process):
         super().__init__(world, card, f"broker {epoch}", machine)
         self.epoch = epoch
         self._saying: dict[PeerId, list[bytes]] = {}
-        self.hands[Send] = self._send
-        self.hands[Publish] = self._publish
 
     def arrive(self, peer: PeerId, bodies: list[bytes]) -> None:
         """A multipart message came in on the ROUTER."""
@@ -54,3 +52,5 @@ class BrokerProcess(Process):
 
     def _publish(self, effect: Publish) -> None:
         self.world.publish_notice(self, codec.encode(effect.message))
+
+    HANDS = {Record: Process._record, Send: _send, Publish: _publish}  # noqa: RUF012

@@ -76,28 +76,6 @@ class PeerProcess(Process):
         self._is_timed = False
         #: it was asked to read a source: that waits for what is written
         self._reads_source = False
-        self.hands.update(
-            {
-                effects.TellBroker: self._tell_broker,
-                effects.NextBroker: self._next_broker,
-                effects.AskParent: self._ask_parent,
-                effects.TellChild: self._tell_child,
-                effects.SendChunk: self._send_chunk,
-                effects.ForgetInbox: self._forget_inbox,
-                effects.TellClient: self._tell_client,
-                effects.Publish: self._publish,
-                effects.Listen: self._listen,
-                effects.AskSource: self._ask_source,
-                effects.ReadSource: self._read_source,
-                effects.DropSource: self._drop_source,
-            }
-        )
-        for wish in (
-            effects.LoadTask, effects.OpenStore, effects.SealStore, effects.FinishStore, effects.ProveContent,
-            effects.PinTask, effects.LendTask, effects.DropTask,
-        ):  # fmt: skip
-            self.hands[wish] = self._wish
-        self.hands[effects.StoreChunk] = self._wish_chunk
 
     def start(self) -> None:
         """The sockets are bound: the machine's life begins."""
@@ -341,3 +319,28 @@ class PeerProcess(Process):
             if not flaw(chunks, stored.request.url, length):
                 digest = content_hex(stored.request.url, chunks[0].version if chunks else 1, length)
         self.hear(events.ContentProved(wish.task, wish.generation, wish.algorithm, digest))
+
+    HANDS = {  # noqa: RUF012
+        effects.Record: Process._record,
+        effects.TellBroker: _tell_broker,
+        effects.NextBroker: _next_broker,
+        effects.AskParent: _ask_parent,
+        effects.TellChild: _tell_child,
+        effects.SendChunk: _send_chunk,
+        effects.ForgetInbox: _forget_inbox,
+        effects.TellClient: _tell_client,
+        effects.Publish: _publish,
+        effects.Listen: _listen,
+        effects.AskSource: _ask_source,
+        effects.ReadSource: _read_source,
+        effects.DropSource: _drop_source,
+        effects.StoreChunk: _wish_chunk,
+        effects.LoadTask: _wish,
+        effects.OpenStore: _wish,
+        effects.SealStore: _wish,
+        effects.FinishStore: _wish,
+        effects.ProveContent: _wish,
+        effects.PinTask: _wish,
+        effects.LendTask: _wish,
+        effects.DropTask: _wish,
+    }

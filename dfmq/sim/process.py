@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dfmq.sim.world import World
 
 NEVER = float("inf")
+Hands = Mapping[type, Callable[[Any, Any], None]]
+
 #: Calls in a row at one instant because of a deadline that has passed: a machine that never moves it.
 MOST_CALLS_AT_ONCE = 1000
 
@@ -34,6 +36,9 @@ def shown(value: Any) -> str:
 
 class Process:
     """One running machine on a host. Law: what it hears while frozen it hears on thawing, in order; dead it is deaf."""
+
+    #: effect → who performs it; one table for all processes of a kind, for it is looked into at every effect
+    HANDS: ClassVar[Hands] = {}
 
     def __init__(self, world: World, card: Card, name: str, machine: Machine[Any, Any]) -> None:
         self.world = world
@@ -54,7 +59,6 @@ class Process:
         self._timer_at = NEVER
         self._rang_at = 0.0
         self._calls_at_once = 0
-        self.hands: dict[type, Callable[[Any], None]] = {Record: self._record}
 
     # ── one turn ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -71,9 +75,9 @@ class Process:
 
     def perform(self, effects: Sequence[Any]) -> None:
         """Perform the effects of one event in order. The turn ends when nothing more happens at this instant."""
-        hands = self.hands
+        hands = self.HANDS
         for effect in effects:
-            hands[type(effect)](effect)
+            hands[type(effect)](self, effect)
         self._agenda.unsettled[self] = None
         if self._check_every:
             self._check_sometimes()
