@@ -68,6 +68,8 @@ class PeerProcess(Process):
         self._saying: list[bytes] = []
         self._wishes: list[StoreWish] = []
         self._disk_seconds = plan.disk
+        #: not where all hints are lost
+        self._publishes = plan.hint_loss < 1.0
         self._is_storing = False
         #: there is a wish that does not wait
         self._is_roused = False
@@ -190,7 +192,8 @@ class PeerProcess(Process):
     # ── hints ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _publish(self, effect: effects.Publish) -> None:
-        self.world.publish_hint(self, effect.topic, codec.encode(effect.message))
+        if self._publishes:
+            self.world.publish_hint(self, effect.topic, codec.encode(effect.message))
 
     def _listen(self, effect: effects.Listen) -> None:
         self.world.listen(self, effect.task, effect.endpoints)

@@ -17,7 +17,7 @@ class Assembly:
     Law: stored ⊆ proven ⊆ {0 … count-1}; payloads are exactly those of proven minus stored; a chunk is proven once.
     """
 
-    __slots__ = ("count", "everything", "payloads", "piece", "proofs", "proven", "stored")
+    __slots__ = ("_word", "count", "everything", "payloads", "piece", "proofs", "proven", "stored")
 
     def __init__(self, piece: int, count: int, proofs: bytes | None, stored: int = 0) -> None:
         """`proofs`: the broker's word, 16 octets a chunk; None: we read the source and make the proofs ourselves."""
@@ -27,6 +27,8 @@ class Assembly:
         self.everything = bitfield.full(count)
         #: chunk → digest while we make them ourselves, else the broker's word
         self.proofs: dict[int, bytes] = {}
+        #: the broker's word, as long as it is the word on every chunk
+        self._word: bytes | None = None
         if proofs is not None:
             self.learn(proofs)
         #: proven chunks, in memory or stored
@@ -38,6 +40,7 @@ class Assembly:
 
     def learn(self, proofs: bytes) -> None:
         """Take the broker's word on every chunk of the piece."""
+        self._word = proofs
         self.proofs = {i: proofs[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES] for i in range(self.count)}
 
     def missing(self) -> int:
@@ -70,6 +73,7 @@ class Assembly:
             raise InvariantViolated(f"piece {self.piece}: chunks {self.proven:b} are proven, but it ends at {count}")
         self.count = count
         self.everything = bitfield.full(count)
+        self._word = None
         self.proofs = {chunk: digest for chunk, digest in self.proofs.items() if chunk < count}
 
     @property
@@ -79,7 +83,7 @@ class Assembly:
 
     def joined_proofs(self) -> bytes:
         """The digests of all chunks, in order; of a whole piece."""
-        return b"".join(self.proofs[i] for i in range(self.count))
+        return self._word or b"".join([self.proofs[i] for i in range(self.count)])
 
     def check(self) -> None:
         """See the class's law."""

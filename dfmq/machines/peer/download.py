@@ -91,7 +91,7 @@ class Download:
             return self._more(now)
         holding = self._holdings.get(self.task)
         has_any = holding is not None and holding.held != 0
-        self.wants.state(self._room(now))
+        self.wants.state(self._room(self._in_flight(now)))
         self._asked_at = now
         message = Open(
             task=self.task,
@@ -317,9 +317,9 @@ class Download:
 
     # ── wants ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _room(self, now: float) -> int:
+    def _room(self, in_flight: int) -> int:
         holding = self._holdings.get(self.task)
-        return self.wants.room(self._in_flight(now), self._inflows.values(), len(self._early), holding)
+        return self.wants.room(in_flight, self._inflows.values(), len(self._early), holding)
 
     def _in_flight(self, now: float) -> int:
         holding = self._holdings.get(self.task)
@@ -332,7 +332,8 @@ class Download:
             return []
         if not self._session.is_welcomed:
             return self._carry_on(now)
-        room = self._room(now)
+        in_flight = self._in_flight(now)
+        room = self._room(in_flight)
         if room == 0:
             return []
         self.wants.owed += room
@@ -340,7 +341,7 @@ class Download:
             Want(
                 task=self.task,
                 count=room,
-                in_flight=self._in_flight(now),
+                in_flight=in_flight,
                 down_rate=self._intake.meter.rate(now),
                 up_rate=self._intake.up_rate,
             )
@@ -352,7 +353,7 @@ class Download:
         self.wants.owed = 0
         effects: list[PeerEffect] = []
         holding = self._holdings[self.task]
-        for _ in range(self._room(now)):
+        for _ in range(self._room(self._in_flight(now))):
             lease = self._neighbours.lease(holding, bitfield.of(self._inflows))
             if lease is None:
                 break

@@ -80,16 +80,14 @@ class Neighbours:
         table = self._rumours.get(TaskId(hint.task))
         if table is None or hint.peer == self._me or not hint.endpoint or holding is None:
             return False
-        cut, piece = holding.cut, hint.piece
-        if (
-            hint.generation != holding.content.generation
-            or holding.held >> piece & 1
-            or piece >= cut.limit
-            or len(hint.proofs) != cut.chunks_in(piece) * DIGEST_BYTES
-        ):
+        piece, content = hint.piece, holding.content
+        if hint.generation != content.generation or holding.held >> piece & 1:
             return False
         rumour = table.get(piece)
         if rumour is None or rumour.generation != hint.generation:
+            cut = content.cut
+            if piece >= cut.limit or len(hint.proofs) != cut.chunks_in(piece) * DIGEST_BYTES:
+                return False
             if (len(table) + 1) * len(hint.proofs) > MOST_PROOF_BYTES:
                 return False
             rumour = table[piece] = Rumour(Generation(hint.generation), hint.proofs)

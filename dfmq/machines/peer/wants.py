@@ -68,8 +68,10 @@ class Wants:
         """Leases to want now, over those that we have (`early`: not begun yet) or are owed."""
         if holding is not None and holding.is_complete and holding.is_open:
             return 0
-        landed = sum(inflow.has_landed for inflow in inflows)
-        spares = sum(inflow.spare is not None for inflow in inflows)
+        landed = spares = 0
+        for inflow in inflows:
+            landed += inflow.has_landed
+            spares += inflow.spare is not None
         taken = len(inflows) + early + self.owed
         # The broker counts a piece that has landed until we Have it, and keeps no more wants than these.
         room = min(in_flight - taken + landed, MOST_IN_FLIGHT - taken - spares)
