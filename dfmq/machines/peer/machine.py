@@ -9,7 +9,7 @@ from typing import Any
 from dfmq import __version__
 from dfmq.errors import InvariantViolated
 from dfmq.machines import events as told
-from dfmq.machines.effects import DropTask, PeerEffect, Record, StoreChunk, TellBroker
+from dfmq.machines.effects import PeerEffect, Record, StoreChunk, TellBroker
 from dfmq.machines.events import PeerEvent
 from dfmq.machines.peer import views
 from dfmq.machines.peer.alarm import NEVER, Alarm
@@ -19,6 +19,7 @@ from dfmq.machines.peer.holding import Holdings
 from dfmq.machines.peer.intake import Intake
 from dfmq.machines.peer.keeping import Keeping
 from dfmq.machines.peer.neighbours import Neighbours
+from dfmq.machines.peer.orders import Orders
 from dfmq.machines.peer.pressure import PressureGauge
 from dfmq.machines.peer.purse import Purse
 from dfmq.machines.peer.session import Session
@@ -26,29 +27,18 @@ from dfmq.machines.peer.upload import Upload
 from dfmq.machines.peer.window import Window
 from dfmq.model import pieces
 from dfmq.model.ids import HostId, PeerId, TaskId
-from dfmq.model.pieces import PieceMap, flaw
+from dfmq.model.pieces import PieceMap
 from dfmq.model.settings import PeerSettings
 from dfmq.wire.messages import (
-    BeatSeen,
     Bye,
-    Close,
     Credit,
     Error,
     Fetch,
     Get,
-    Grant,
     Hello,
     Hint,
-    Notice,
-    Opened,
-    Permit,
-    Quit,
-    Refused,
     Release,
-    Revoke,
-    Sealed,
     Stop,
-    Welcome,
 )
 
 Effects = list[PeerEffect]
@@ -80,7 +70,6 @@ class PeerMachine:
         self._host = host
         self._is_seed = is_seed
         self._seed_slots = seed_slots
-        self._algorithm = algorithm
         self._name = name
         alarm = self._alarm = Alarm()
         self._holdings = Holdings()
@@ -97,6 +86,9 @@ class PeerMachine:
         keeping = self._keeping = Keeping(
             self._holdings, self._session, self._gets, self._intake, self._upload, self._fetching, self._neighbours
         )
+        self._orders = Orders(
+            settings, algorithm, self._holdings, self._session, self._gets, self._fetching, self._neighbours, keeping
+        )
         self._downloads = self._gets.downloads
         #: when something was last asked of us
         self._used_at = 0.0
@@ -107,10 +99,10 @@ class PeerMachine:
             told.ChunkUnsent: lambda event, now: self._upload.unsent(event.lease, now),
             told.SourceChunk: keeping.source_chunk,
             told.DeadlineReached: self._deadline,
-            told.BrokerSaid: self._broker_said,
+            told.BrokerSaid: self._orders.heard,
             told.ParentSaid: self._parent_said,
             told.NeighbourHinted: self._hinted,
-            told.NoticeHeard: self._noticed,
+            told.NoticeHeard: self._orders.noticed,
             told.ClientSaid: self._client_said,
             told.ClientLost: lambda event, now: self._gets.lost(event.client, now) + self._fetching.pace(),
             told.StoreLoaded: keeping.loaded,
@@ -122,18 +114,6 @@ class PeerMachine:
             told.SourceEnded: lambda event, now: self._keeping.fetched(self._fetching.ended, event, now),
             told.SourceBroke: lambda event, now: self._keeping.fetched(self._fetching.broke, event, now),
             told.HostSampled: self._sampled,
-        }
-        self._from_broker: dict[type, Callable[[Any, float], Effects]] = {
-            Welcome: self._welcomed,
-            Opened: self._opened,
-            Refused: self._refused,
-            Grant: self._granted,
-            Revoke: lambda m, now: self._gets.of(m.task, now, lambda d: d.revoked(m, now)),
-            Permit: lambda m, now: self._keeping.fetched(self._fetching.permitted, m, now),
-            Quit: lambda m, now: self._keeping.fetched(self._fetching.quit, m, now),
-            BeatSeen: self._beat_seen,
-            Sealed: lambda m, now: self._keeping.sealed(TaskId(m.task), m.generation, m.length, now),
-            Error: self._broker_erred,
         }
 
     # ── the door ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,7 +190,7 @@ class PeerMachine:
         down_rate = self._intake.meter.rate(now)
         effects += session.deadline(now, is_active=bool(self._downloads), down_rate=down_rate, up_rate=up_rate)
         if state == "welcomed" and session.state != "welcomed":
-            effects += self._lost_broker(now)
+            effects += self._orders.lost_broker(now)
         return effects + self._gets.deadline(now) + self._fetching.pace()
 
     # ── chunks ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -242,98 +222,7 @@ class PeerMachine:
             effects += self._gets.settle(download, download.lost_parent(event.endpoint, None, text, now), now)
         return effects
 
-    # ── the broker ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _broker_said(self, event: told.BrokerSaid, now: float) -> Effects:
-        self._session.heard(now)
-        door = self._from_broker.get(type(event.message))
-        return door(event.message, now) if door is not None else []
-
-    def _welcomed(self, message: Welcome, now: float) -> Effects:
-        effects, is_news = self._session.welcomed(message, now)
-        self._neighbours.welcomed()
-        if not is_news:
-            return effects
-        effects += self._fetching.forget_broker(now)
-        for download in self._downloads.values():
-            effects += download.welcomed(now)
-        for task, holding in self._holdings.items():
-            if holding.held and task not in self._downloads:
-                effects += self._keeping.say_held(holding)
-        return effects
-
-    def _lost_broker(self, now: float) -> Effects:
-        """No broker has us any more: permits are void, neighbours are all there is."""
-        effects = self._fetching.forget_broker(now) + self._neighbours.remind(self._holdings, now)
-        for download in self._downloads.values():
-            effects += download.broker_silent(now)
-        return effects
-
-    def _opened(self, message: Opened, now: float) -> Effects:
-        task = TaskId(message.task)
-        holding, download = self._holdings.get(task), self._downloads.get(task)
-        if flaw(PieceMap(message.length, message.piece_length, message.chunk_length)):
-            return [Record("message.refused", {"code": "malformed", "op": "opened", "task": task})]
-        if download is None:
-            if holding is None or holding.content.generation == message.generation or self._fetching.reads(task):
-                return []
-            # What we hold is out of date, and nobody here wants what there is now.
-            del self._holdings[task]
-            return self._gets.guard([DropTask(task)])
-        if message.algorithm != self._algorithm:
-            text = f"the broker's content is proven by {message.algorithm}, this peer computes {self._algorithm}"
-            download.fail("transfer", text)
-            return self._gets.settle(download, [], now)
-        if (
-            holding is not None
-            and holding.content.generation == message.generation
-            and holding.cut.length is None
-            and message.length is not None
-            and not holding.may_end_at(message.length)
-        ):
-            # We ask again, with nothing; what follows is begun by the answer to that.
-            return self._keeping.contradicted(task, now)
-        return self._gets.guard(self._gets.settle(download, download.opened(message, now), now))
-
-    def _granted(self, message: Grant, now: float) -> Effects:
-        if TaskId(message.task) not in self._downloads:
-            # It crossed our Close, or that was lost.
-            return self._session.tell(Close(task=message.task))
-        return self._gets.of(message.task, now, lambda download: download.granted(message, now))
-
-    def _refused(self, message: Refused, now: float) -> Effects:
-        download = self._downloads.get(TaskId(message.task))
-        if download is None:
-            return []
-        download.refused(message)
-        return self._gets.settle(download, [], now)
-
-    def _beat_seen(self, message: BeatSeen, now: float) -> Effects:
-        self._session.beat_seen(message, now)
-        return []
-
-    def _broker_erred(self, message: Error, now: float) -> Effects:
-        if message.code == "unknown_peer":
-            effects = self._session.unknown(now)
-            return effects + self._lost_broker(now) if effects else []
-        if message.code == "version":
-            text = (
-                f"the broker at {', '.join(self._settings.brokers) or 'this process'} speaks protocol version"
-                f" {message.version}, this peer (dfmq {__version__}) another; bring both to the same release"
-            )
-            return self._gets.fail(lambda _: True, "broker_unreachable", text, now)
-        effects = []
-        if message.code == "unknown_task":
-            for download in self._downloads.values():
-                effects += download.unknown(now)
-        return effects
-
-    def _noticed(self, event: told.NoticeHeard, now: float) -> Effects:
-        message = event.message
-        if not isinstance(message, Notice) or message.kind != "epoch":
-            return []
-        effects = self._session.noticed(message.epoch, now)
-        return effects + self._lost_broker(now) if effects else []
+    # ── neighbours ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _hinted(self, event: told.NeighbourHinted, now: float) -> Effects:
         message = event.message
