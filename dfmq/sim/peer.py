@@ -10,6 +10,7 @@ from dfmq.machines.peer.machine import PeerMachine
 from dfmq.model.ids import Generation, PeerId, TaskId
 from dfmq.model.settings import PeerSettings
 from dfmq.sim.process import Process
+from dfmq.sim.shelf import StoredTask
 from dfmq.sim.truth import Truth, content_hex, flaw, truth_of
 from dfmq.wire import codec
 
@@ -267,28 +268,29 @@ class PeerProcess(Process):
         self._is_storing = self._is_roused = False
         self._asleep_bytes = 0
         wishes, self._wishes = self._wishes, []
-        stored: dict[tuple[TaskId, Generation], list[tuple[int, int]]] = {}
+        written: dict[tuple[TaskId, Generation], list[effects.StoreChunk]] = {}
         for wish in wishes:
-            if type(wish) is not effects.StoreChunk:
-                self._tell_stored(stored)
+            if type(wish) is effects.StoreChunk:
+                written.setdefault((wish.task, wish.generation), []).append(wish)
+            else:
+                self._write(written)
                 self._grant(wish)
-            elif self._write(wish):
-                stored.setdefault((wish.task, wish.generation), []).append((wish.piece, wish.chunk))
-        self._tell_stored(stored)
+        self._write(written)
 
-    def _tell_stored(self, stored: dict[tuple[TaskId, Generation], list[tuple[int, int]]]) -> None:
-        """What was written so far is told in one event a content."""
-        for (task, generation), chunks in stored.items():
-            self.hear(events.ChunksStored(task, generation, chunks))
-        stored.clear()
+    def _write(self, written: dict[tuple[TaskId, Generation], list[effects.StoreChunk]]) -> None:
+        """Put these chunks on the shelf, and tell so in one event a content."""
+        for (task, generation), wishes in written.items():
+            stored = self.host.shelf.of(task, generation)
+            if stored is not None:
+                for wish in wishes:
+                    self._put(stored, wish)
+                self.hear(events.ChunksStored(task, generation, [(wish.piece, wish.chunk) for wish in wishes]))
+        written.clear()
 
-    def _write(self, wish: effects.StoreChunk) -> bool:
+    def _put(self, stored: StoredTask, wish: effects.StoreChunk) -> None:
         truth: Truth = wish.payload
         if truth.digest != wish.digest:
             raise self.world.failure(f"{self.name} stores {truth}, which is not what was proven")
-        stored = self.host.shelf.of(wish.task, wish.generation)
-        if stored is None:
-            return False
         if not stored.content.cut.chunk_offset(wish.piece, wish.chunk) == wish.offset == truth.offset:
             raise self.world.failure(f"{self.name} stores {truth} at {wish.offset}")
         chunks = stored.pieces.get(wish.piece)
@@ -297,7 +299,6 @@ class PeerProcess(Process):
         chunks[wish.chunk] = truth
         if self._reads_source:
             self.world.source.wrote(self, wish.task, truth.length)
-        return True
 
     def _grant(self, wish: StoreWish) -> None:
         shelf = self.host.shelf

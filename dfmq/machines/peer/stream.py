@@ -5,6 +5,7 @@ from __future__ import annotations
 from dfmq.errors import InvariantViolated
 from dfmq.machines.peer.holding import Holding
 from dfmq.model import bitfield
+from dfmq.model.ids import LeaseId
 from dfmq.wire.messages import Fetch
 
 
@@ -37,7 +38,7 @@ class Stream:
 
     def __init__(self, child: bytes, fetch: Fetch, holding: Holding, now: float) -> None:
         self.child = child
-        self.lease = fetch.lease
+        self.lease = LeaseId(fetch.lease)
         self.piece = fetch.piece
         self.inbox = fetch.inbox
         self.holding = holding

@@ -233,10 +233,11 @@ class Upload:
                 # It was here and is not any more (a failed store): it comes again, or the child gives up.
                 stream.ready &= ~(1 << chunk)
             else:
-                bucket.take(size, now)
+                if bucket.rate:
+                    bucket.take(size, now)
                 self._meter.add(size, now)
                 stream.sent(chunk, size, now)
-                effects.append(SendChunk(stream.inbox, LeaseId(stream.lease), stream.piece, chunk, payload))
+                effects.append(SendChunk(stream.inbox, stream.lease, stream.piece, chunk, payload))
             if not stream.wanted:
                 effects += self._end(stream, now)
             else:
