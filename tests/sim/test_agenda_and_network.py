@@ -61,6 +61,33 @@ def test_calls_come_in_the_order_of_their_instants_and_then_of_their_entry(agend
     assert heard[-1] == "late"
 
 
+def test_calls_keep_their_order_within_a_slot_and_over_slots(agenda: Agenda) -> None:
+    rng, heard, wanted = Random(3), list[float](), list[float]()
+    for _ in range(500):
+        when = rng.choice((rng.uniform(0.0, 0.002), rng.uniform(0.0, 2.0)))
+        wanted.append(when)
+        agenda.at(when, heard.append, when)
+    # Entered while the slot they belong to is at hand.
+    agenda.at(1.0, lambda: [agenda.at(1.0 + step * 1e-6, heard.append, 1.0 + step * 1e-6) for step in (3, 1, 2)])
+    wanted += [1.0 + step * 1e-6 for step in (1, 2, 3)]
+    agenda.run(0.001)
+    assert heard == sorted(when for when in wanted if when <= 0.001)
+    agenda.run(9.0)
+    assert heard == sorted(wanted)
+
+
+def test_time_waits_for_who_is_unsettled(agenda: Agenda) -> None:
+    class Loop:
+        def settle(self) -> None:
+            settled.append(agenda.now)
+
+    settled, loop = list[float](), Loop()
+    for at in (1.0, 1.0, 2.0):
+        agenda.at(at, agenda.unsettled.__setitem__, loop, None)
+    agenda.run(9.0)
+    assert settled == [1.0, 2.0]
+
+
 def test_a_call_that_should_have_been_is_made_now(agenda: Agenda) -> None:
     seen: list[float] = []
     agenda.at(3.0, agenda.at, 1.0, lambda: seen.append(agenda.now))
