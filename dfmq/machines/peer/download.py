@@ -103,6 +103,11 @@ class Download:
         )
         return [TellBroker(message)]
 
+    def anew(self, now: float) -> list[PeerEffect]:
+        """What was here is gone, and every lease with it: the broker learns that by Close."""
+        closed = self._session.tell(Close(task=self.task)) if self.was_opened else []
+        return closed + (self.ask(now) if self.phase != "loading" else [])
+
     def welcomed(self, now: float) -> list[PeerEffect]:
         """A broker has us, maybe one that knows nothing: say all anew."""
         spares = [inflow.spare.lease for inflow in self._inflows.values() if inflow.spare is not None]

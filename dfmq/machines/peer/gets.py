@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from dfmq.errors import InvariantViolated
-from dfmq.machines.effects import DropTask, FinishStore, LendTask, OpenStore, PeerEffect, PinTask, Record
+from dfmq.errors import InvariantViolated, SettingsError
+from dfmq.machines.effects import DropTask, FinishStore, LendTask, OpenStore, PeerEffect, PinTask, Record, TellClient
 from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.clients import Clients, Wish
 from dfmq.machines.peer.download import Download
@@ -19,8 +19,8 @@ from dfmq.machines.peer.neighbours import Neighbours
 from dfmq.machines.peer.session import FIRST_PATIENCE_SECONDS, LATER_PATIENCE_SECONDS, Session
 from dfmq.model.ids import TaskId
 from dfmq.model.settings import PeerSettings
-from dfmq.model.task import shown, task_id
-from dfmq.wire.messages import Get, Lost, Receipt
+from dfmq.model.task import shown, task_id, validate
+from dfmq.wire.messages import Get, Lost, Receipt, Sorry
 
 #: How often it is looked at whether a get has waited too long; seconds.
 TICK_SECONDS = 0.5
@@ -58,7 +58,10 @@ class Gets:
 
     def get(self, client: bytes, message: Get, now: float) -> list[PeerEffect]:
         """A client wants content."""
-        task = task_id(message.request)
+        try:
+            task = task_id(validate(message.request))
+        except SettingsError as error:
+            return [TellClient(client, Sorry(get=message.get, code=error.code, text=str(error)[:2048]))]
         if self.clients.find(client, message.get) is not None:
             # The client says it again: one answer will come.
             return []

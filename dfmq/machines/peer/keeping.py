@@ -159,7 +159,7 @@ class Keeping:
             del self._holdings[task]
             effects += self._session.tell(Lost(task=task, all_pieces=True))
         effects += self.changed(now)
-        return effects + self._gets.of(task, now, lambda download: download.ask(now))
+        return effects + self._gets.of(task, now, lambda download: download.anew(now))
 
     def sealed(self, task: TaskId, generation: bytes, length: int, now: float) -> Effects:
         """The broker says that a growing content has ended."""

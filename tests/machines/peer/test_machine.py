@@ -524,3 +524,27 @@ def test_a_peer_that_leaves_says_so_to_its_clients_its_parents_and_its_broker() 
     assert [m.code for m in of_kind(said.Sorry, to_client(effects))] == ["interrupted"]
     assert of_kind(said.Stop, to_parents(effects))
     assert isinstance(to_broker(effects)[-1], said.Bye)
+
+
+@pytest.mark.parametrize("url", ["", "x", "ftp://h/x", "http://[::1", "http://h/\0"])
+def test_a_get_that_cannot_be_asked_for_is_answered_and_ends_nothing(url: str) -> None:
+    peer = PeerTalk()
+    peer.hears(said.Welcome(epoch=7))
+    effects = get(peer, b"client", Request(url=url))
+    assert [message.code for message in to_client(effects)] == ["settings"]
+    assert not of_kind(said.Open, to_broker(effects))
+    assert get(peer, b"client", Request(url="http://h/", headers=(("Range", "bytes=0-1"),)))
+    assert len(all_of(do.LoadTask, get(peer, b"other"))) == 1, "others are served"
+
+
+def test_leases_that_came_before_the_store_lost_the_content_are_given_back_at_once() -> None:
+    """Else the broker waits for each until its deadline, and the get with it."""
+    peer = PeerTalk()
+    peer.hears(said.Welcome(epoch=7))
+    get(peer, b"client")
+    peer.told(told.StoreLoaded(TASK, shelved(0b01)))
+    opened(peer)
+    peer.granted(1, 1)  # the store is not ready yet
+    effects = to_broker(peer.told(told.StoreDamaged(TASK, "changed")))
+    kinds = [type(message) for message in effects]
+    assert kinds.index(said.Close) < kinds.index(said.Open)
