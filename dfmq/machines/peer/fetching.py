@@ -164,8 +164,11 @@ class Fetching:
         reading.begin(holding)
         reading.is_settled, reading.from_zero, reading.is_doubtful = True, False, False
         holding.learn_validators(answer.etag, answer.last_modified)
-        named = bool(holding.etag or holding.last_modified or reading.request.digest)
-        reading.takes_ranges = answer.ranges and named
+        is_pinned = holding.is_pinned or bool(reading.request.digest)
+        reading.takes_ranges = answer.ranges and is_pinned
+        if holding.is_named and not is_pinned and answer.kind == "full" and reading.position() is not None:
+            # What is held is of an answer before this one, and may be other octets under the same weak name.
+            reading.compares = True
         reading.fresh_until = now + rules.fresh_seconds(answer)
         effects = self._announcements.settled(reading, now)
         for queued in self._readings.in_state(reading.task, "queued"):

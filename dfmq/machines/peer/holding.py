@@ -162,6 +162,17 @@ class Holding:
         offset, length = self.cut.chunk_span(piece, chunk)
         return StoredSpan(self.task, self.content.generation, offset, length)
 
+    @property
+    def is_named(self) -> bool:
+        """The source gives this version a name."""
+        return bool(self.etag or self.last_modified)
+
+    @property
+    def is_pinned(self) -> bool:
+        """The source names this version octet for octet: parts of two answers may be put together (RFC 9110, section
+        15.3.7.3). A weak ETag alone says no more than "as good as the same"."""
+        return bool(self.last_modified) or (self.etag != "" and not self.etag.startswith("W/"))
+
     def learn_validators(self, etag: str, last_modified: str) -> None:
         """The source names this generation so; not when that is known (a mirror may call it otherwise)."""
         if not self.etag and not self.last_modified:

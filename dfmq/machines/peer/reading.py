@@ -143,7 +143,7 @@ class Reading:
             offset = self.first_byte()
             if offset is not None and request.digest:
                 return AskSource(number, request, offset, "", "", False)
-            if offset is not None and is_named and offset:
+            if offset is not None and holding.is_pinned and offset:
                 return AskSource(number, request, offset, etag, last_modified, False)
             if offset is not None:
                 return AskSource(number, request, 0, "", "", False)

@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 import pytest
-from support.reader import CHUNK, ETAG, PIECE, Reader, a_content
+from support.reader import CHUNK, ETAG, PIECE, Reader, a_content, digest_of
 
 from dfmq.machines import effects as want
 from dfmq.machines import events as told
@@ -610,3 +610,34 @@ def test_bytes_of_a_source_are_told_once_whether_its_body_ended_or_broke() -> No
     reader.permit(2)
     reader.answer("unchanged")
     assert [r.fields["bytes"] for r in reader.take(want.Record) if r.name == "source.ended"] == [0]
+
+
+@pytest.mark.parametrize("has_changed", [False, True])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_parts_are_not_put_together_under_a_weak_name(has_changed: bool, is_restarted: bool) -> None:
+    """A weak ETag says "as good as the same", not the same octets (RFC 9110, section 15.3.7.3)."""
+    content, other = a_content(4 * PIECE), a_content(4 * PIECE, seed=2)
+    reader = Reader(content)
+    reader.permit()
+    reader.answer(etag='W/"one"')
+    reader.chunks(6)
+    reader.store()
+    if is_restarted:
+        reader.shelve()
+        reader.start()
+        reader.permit()
+    else:
+        reader.breaks()
+        reader.wait()
+    assert reader.ask is not None and reader.ask.offset == 0, "a part of it cannot be asked for"
+    reader.content = other if has_changed else content
+    reader.answer(etag='W/"one"')
+    if has_changed:
+        reader.chunks(1)
+        reader.wait()
+        reader.answer(etag='W/"one"')
+    reader.body()
+    reader.store()
+    assert reader.holding.is_complete
+    proofs = b"".join(reader.holding.proofs[piece] for piece in range(4))
+    assert proofs == b"".join(digest_of(reader.content[i : i + CHUNK]) for i in range(0, 4 * PIECE, CHUNK))
