@@ -214,17 +214,20 @@ class Inflow:
         self.returned += length
         return length
 
-    def stalls_at(self) -> float | None:
-        """When to give the parent up; None: it owes nothing."""
+    def stalls_at(self, turn: float) -> float | None:
+        """When to give the parent up; None: it owes nothing. `turn`: seconds in which our own link takes a chunk of
+        every inflow. Until a gap between two chunks was seen, parents as slow as that are not stalled."""
         if self.given == self.received:
             return None
-        if self.received:
-            patience = max(STALL_SECONDS, STALL_GAPS * self.gap)
+        if self.received > self.chunk_length:
+            least, gap = STALL_SECONDS, self.gap
+        elif self.received:
+            least, gap = STALL_SECONDS, max(self.gap, turn)
         elif self.owner.tally.gap is not None:
-            patience = max(FIRST_STALL_SECONDS, STALL_GAPS * self.owner.tally.gap)
+            least, gap = FIRST_STALL_SECONDS, max(self.owner.tally.gap, turn)
         else:
-            patience = UNKNOWN_STALL_SECONDS
-        return self.heard_at + patience
+            least, gap = UNKNOWN_STALL_SECONDS, turn
+        return self.heard_at + max(least, STALL_GAPS * gap)
 
     def check(self) -> None:
         """See the class's law."""

@@ -199,13 +199,14 @@ class Intake:
             return []
         was_asleep = now - asked_at > ASLEEP_SECONDS
         effects: list[PeerEffect] = []
+        per_byte = len(self.inflows) / rate if (rate := self.meter.rate(now)) else 0.0
         for lease in self._stalls.due(now):
             inflow = self.inflows.get(lease)
             if inflow is None or inflow.has_landed:
                 continue
             if was_asleep:
                 inflow.heard_at = now
-            stalls_at = inflow.stalls_at()
+            stalls_at = inflow.stalls_at(inflow.chunk_length * per_byte)
             if stalls_at is None or stalls_at > now:
                 self._stalls.set(lease, now + 1.0 if stalls_at is None else stalls_at)
                 continue

@@ -292,10 +292,23 @@ def test_a_stream_that_stops_is_noticed_within_a_second_and_its_chunks_are_kept(
     assert bitfield.from_bytes(fetch.chunks) == 0b1000
 
 
+def test_a_parent_is_not_given_up_for_a_link_of_ours_that_takes_seconds_for_a_chunk() -> None:
+    # Two leases, and 64 KiB a second in all: two seconds a turn, and four turns are waited for.
+    peer = running()
+    for piece in range(2):
+        peer.granted(piece + 1, piece, f"parent {piece}")
+    peer.passes(1.5)
+    peer.chunk(1, 0, 0)
+    for _ in range(6):
+        assert not of_kind(said.Failed, to_broker(peer.passes(1.0)))
+        peer.hears(said.BeatSeen(stamp=0))
+
+
 def test_nobody_is_blamed_for_the_time_we_slept_ourselves() -> None:
     peer = running()
     peer.granted(1, 0)
-    peer.chunk(1, 0, 0)
+    for chunk in range(2):
+        peer.chunk(1, 0, chunk)
     peer.now += 60.0
     assert not of_kind(said.Failed, to_broker(peer.told(told.DeadlineReached())))
     assert of_kind(said.Failed, to_broker(peer.passes(3.0)))
