@@ -100,9 +100,9 @@ def test_an_interrupted_get_is_130_and_goes_on_where_it_was(
 def test_a_peer_that_is_killed_is_started_again_and_the_get_goes_on(
     house: House, source: FaultySource, tmp_path: Path
 ) -> None:
-    url = source.put("/x", CONTENT, rate=1_500_000)
+    url = source.put("/x", CONTENT, rate=500_000)
     getting = house.start_get(tmp_path / "home", url, "-o", tmp_path / "x")
-    held_of(getting, 400_000)
+    held_of(getting, 200_000)
     os.kill(pid_of(tmp_path / "home"), signal.SIGKILL)
     got = finish(getting)
     assert got.status == 0, got
