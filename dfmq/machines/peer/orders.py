@@ -143,7 +143,11 @@ class Orders:
 
     def _beat_seen(self, message: BeatSeen, now: float) -> Effects:
         self._session.beat_seen(message, now)
-        return []
+        # A longer round trip wants more leases, and not only when the next piece has come.
+        effects: Effects = []
+        for download in list(self._gets.downloads.values()):
+            effects += self._gets.settle(download, download.look(now), now)
+        return effects
 
     def _broker_erred(self, message: Error, now: float) -> Effects:
         if message.code == "unknown_peer":

@@ -57,8 +57,11 @@ class Window:
         """Leases to have at once: 3, and what the rate brings in two round trips to the broker and two to a parent, for
         a lease is asked for at both, and all ways queue behind the same traffic. (One round trip gave 4 where 6 were
         measured to be needed: design, section 2, 150 ms, 20 Mbit/s, 256 KiB.) `rate` in bytes per second,
-        `round_trip` to the broker in seconds."""
-        trips = round_trip + min(self._answers, default=0.0)
+        `round_trip` to the broker in seconds.
+
+        A parent's answer counts as a trip to the broker at most: the rest is its other children's turns, and to have
+        more leases for those makes more turns (from 6 leases it went to 14, and streams stalled)."""
+        trips = round_trip + min(round_trip, *self._answers) if self._answers else round_trip
         wanted = LEAST_IN_FLIGHT + math.ceil(2 * rate * trips / piece_length)
         self._in_flight = max(1, min(wanted, self._ceiling))
         return self._in_flight

@@ -304,6 +304,17 @@ def test_a_parent_is_not_given_up_for_a_link_of_ours_that_takes_seconds_for_a_ch
         peer.hears(said.BeatSeen(stamp=0))
 
 
+def test_a_longer_round_trip_wants_more_leases_at_once() -> None:
+    peer = running(LARGE)
+    granted_large(peer, 1, 0)
+    for chunk in range(8):
+        large_chunk(peer, 1, 0, chunk)
+    (*_, beat) = of_kind(said.Beat, to_broker(peer.passes(2.0)))
+    peer.now += 1.5
+    (want,) = of_kind(said.Want, to_broker(peer.hears(said.BeatSeen(stamp=beat.stamp))))
+    assert (want.count, want.in_flight) == (1, 5)
+
+
 def test_nobody_is_blamed_for_the_time_we_slept_ourselves() -> None:
     peer = running()
     peer.granted(1, 0)
@@ -311,6 +322,7 @@ def test_nobody_is_blamed_for_the_time_we_slept_ourselves() -> None:
         peer.chunk(1, 0, chunk)
     peer.now += 60.0
     assert not of_kind(said.Failed, to_broker(peer.told(told.DeadlineReached())))
+    peer.hears(said.BeatSeen(stamp=0))
     assert of_kind(said.Failed, to_broker(peer.passes(3.0)))
 
 

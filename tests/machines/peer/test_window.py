@@ -27,12 +27,19 @@ def test_leases_in_flight_follow_rate_and_control_round_trip(
 
 def test_a_parents_quickest_answer_counts_as_the_way_to_it() -> None:
     window = Window()
-    for seconds in (2.0, 0.15, 0.4):
+    for seconds in (2.0, 0.05, 0.4):
         window.answered(seconds)
-    assert window.in_flight(2_500_000, 0.0, 256 << 10) == 6
+    assert window.in_flight(2_500_000, 0.15, 256 << 10) == 7
     for _ in range(REMEMBERED):
-        window.answered(0.3)
-    assert window.in_flight(2_500_000, 0.0, 256 << 10) == 9, "the old answers are forgotten"
+        window.answered(0.1)
+    assert window.in_flight(2_500_000, 0.15, 256 << 10) == 8, "the old answers are forgotten"
+
+
+def test_what_a_parent_answers_later_than_the_broker_is_no_way_but_its_other_children() -> None:
+    window = Window()
+    window.answered(3.0)
+    assert window.in_flight(2_500_000, 0.15, 256 << 10) == 9
+    assert window.in_flight(2_500_000, 0.001, 256 << 10) == 4
 
 
 def test_full_pressure_halves_the_window_and_it_does_not_grow_until_the_pressure_is_over() -> None:
