@@ -16,6 +16,9 @@ BUSY_CHUNKS = 4
 #: 256 KiB pieces 3 in flight took 1.31, 6 and 10 took 1.03).
 LEAST_IN_FLIGHT = 3
 MOST_IN_FLIGHT = 16
+#: What waits before a busy link (design, section 2). When a download begins, the trip to the broker was measured on an
+#: idle one.
+USUAL_QUEUE_SECONDS = 0.15
 #: Parents' answers that are remembered. The quickest of them is the way there and back: a parent may be busy, or still
 #: wait for the piece itself.
 REMEMBERED = 16
@@ -59,9 +62,12 @@ class Window:
         measured to be needed: design, section 2, 150 ms, 20 Mbit/s, 256 KiB.) `rate` in bytes per second,
         `round_trip` to the broker in seconds.
 
-        A parent's answer counts as a trip to the broker at most: the rest is its other children's turns, and to have
-        more leases for those makes more turns (from 6 leases it went to 14, and streams stalled)."""
-        trips = round_trip + min(round_trip, *self._answers) if self._answers else round_trip
+        Of a parent's answer no more counts than a trip to the broker, or a link's usual queue: the rest is its other
+        children's turns, and to have more leases for those makes more turns (from 6 leases it went to 14, and streams
+        stalled)."""
+        trips = round_trip
+        if self._answers:
+            trips += min(max(round_trip, USUAL_QUEUE_SECONDS), *self._answers)
         wanted = LEAST_IN_FLIGHT + math.ceil(2 * rate * trips / piece_length)
         self._in_flight = max(1, min(wanted, self._ceiling))
         return self._in_flight

@@ -35,11 +35,11 @@ def test_a_parents_quickest_answer_counts_as_the_way_to_it() -> None:
     assert window.in_flight(2_500_000, 0.15, 256 << 10) == 8, "the old answers are forgotten"
 
 
-def test_what_a_parent_answers_later_than_the_broker_is_no_way_but_its_other_children() -> None:
+def test_what_a_parent_answers_later_than_a_queue_explains_is_no_way_but_its_other_children() -> None:
     window = Window()
     window.answered(3.0)
     assert window.in_flight(2_500_000, 0.15, 256 << 10) == 9
-    assert window.in_flight(2_500_000, 0.001, 256 << 10) == 4
+    assert window.in_flight(2_500_000, 0.001, 256 << 10) == 6
 
 
 def test_full_pressure_halves_the_window_and_it_does_not_grow_until_the_pressure_is_over() -> None:
