@@ -142,9 +142,11 @@ class Orders:
         return self._gets.settle(download, [], now)
 
     def _beat_seen(self, message: BeatSeen, now: float) -> Effects:
-        self._session.beat_seen(message, now)
-        # A longer round trip wants more leases, and not only when the next piece has come.
         effects: Effects = []
+        if not self._session.beat_seen(message, now):
+            return effects
+        # A longer round trip wants more leases, and not only when the next piece has come. (With a look after each
+        # echo 200 peers on a LAN took 1.041 times size/rate instead of 1.023.)
         for download in list(self._gets.downloads.values()):
             effects += self._gets.settle(download, download.look(now), now)
         return effects

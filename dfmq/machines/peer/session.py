@@ -41,14 +41,16 @@ QUIET_BEATS = 3
 #: Seconds between beats while downloads are under way: the control round trip is measured with them.
 ACTIVE_BEAT_SECONDS = 1.0
 #: After a download's first, the next comes so soon, then each after twice the time: the first meets an idle uplink and
-#: says nothing of the queue there will be. 0.1 instead of 0.25: 40 peers, 20 MB at 20 Mbit/s with 150 ms of queue 1.075
-#: times size/rate instead of 1.077, 20 peers and 5 MB 1.35 instead of 1.40.
+#: says nothing of the queue there will be. 0.1 instead of 0.25: 20 peers, 5 MB at 20 Mbit/s with 150 ms of queue 1.35
+#: times size/rate instead of 1.40, 40 peers and 20 MB 1.075 instead of 1.077.
 FIRST_ACTIVE_SECONDS = 0.1
 #: How much a new sample of the round trip counts when it is longer than what is known, and when it is shorter. Too few
 #: leases in flight cost more than too many: 40 peers, 20 MB at 20 Mbit/s with 150 ms of queue, mean completion in
 #: multiples of size/rate 1.09, with a share of 0.3 and beats a second apart 1.12.
 RISING_SHARE = 0.7
 FALLING_SHARE = 0.3
+#: A round trip that has grown by so much is a queue that was not there, not the noise of a LAN.
+NOTABLE_SECONDS = 0.02
 #: Seconds a get waits for a broker: one that never had a word from it, and one that was opened and goes on with
 #: what it knows, counted from the last byte that came.
 FIRST_PATIENCE_SECONDS = 10.0
@@ -123,14 +125,16 @@ class Session:
         """A notice named the broker's epoch."""
         return self._go("restarted", now) if epoch and epoch != self.epoch else []
 
-    def beat_seen(self, message: BeatSeen, now: float) -> None:
-        """The echo of a Beat: the control round trip."""
+    def beat_seen(self, message: BeatSeen, now: float) -> bool:
+        """The echo of a Beat: the control round trip. Whether that is notably longer than was known."""
         sent_at = self._sent_at_by_stamp.pop(message.stamp, None)
-        if sent_at is not None:
-            taken = now - sent_at
-            known = self.round_trip
-            share = RISING_SHARE if taken > known else FALLING_SHARE
-            self.round_trip = taken if known == 0.0 else known + share * (taken - known)
+        if sent_at is None:
+            return False
+        taken = now - sent_at
+        known = self.round_trip
+        share = RISING_SHARE if taken > known else FALLING_SHARE
+        self.round_trip = taken if known == 0.0 else known + share * (taken - known)
+        return self.round_trip > known + NOTABLE_SECONDS
 
     def hasten(self, now: float) -> None:
         """A download begins: beat at once, so that the round trip is known soon."""
