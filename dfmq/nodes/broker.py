@@ -20,6 +20,7 @@ from dfmq.machines.events import PeerSaid, PeerUnreachable
 from dfmq.model.ids import PEER_ID_BYTES, PeerId
 from dfmq.model.settings import BrokerSettings
 from dfmq.nodes.driver import Driver
+from dfmq.nodes.mail import Mail
 from dfmq.wire import codec, envelope
 from dfmq.wire.messages import Error, Message
 
@@ -64,7 +65,7 @@ class BrokerNode:
         reachable = self.notices.replace("//0.0.0.0:", f"//{advertise}:").replace("//[::]:", f"//{advertise}:")
         self.machine = BrokerMachine(settings, secrets.randbits(62) + 1, random.Random(secrets.randbits(64)), reachable)
         self._note = note
-        self._outgoing: dict[PeerId, list[bytes]] = {}
+        self._outgoing = Mail[PeerId]()
         hands: dict[type, Callable[[Any], None]] = {Send: self._send, Publish: self._publish, Record: self._record}
         self._driver = Driver(self.machine, loop, hands, self._flush, failed)
         self._drain = Drain(loop, router, self._take, turn=self._driver)
@@ -91,11 +92,11 @@ class BrokerNode:
 
     def _refuse(self, peer: PeerId, error: ProtocolError) -> None:
         self._note("message.refused", {"peer": peer, "code": error.reason})
-        self._outgoing.setdefault(peer, []).append(codec.encode(Error(code=error.reason, text=str(error)[:200])))
+        self._outgoing.put(peer, Error(code=error.reason, text=str(error)[:200]))
         self._flush()
 
     def _send(self, effect: Send) -> None:
-        self._outgoing.setdefault(effect.peer, []).append(codec.encode(effect.message))
+        self._outgoing.put(effect.peer, effect.message)
 
     def _publish(self, effect: Publish) -> None:
         self._publisher.send_multipart([effect.topic, *envelope.wrap([codec.encode(effect.message)])], zmq.NOBLOCK)
@@ -106,17 +107,15 @@ class BrokerNode:
     def _flush(self) -> None:
         if not self._outgoing:
             return
-        outgoing, self._outgoing = self._outgoing, {}
-        for peer, bodies in outgoing.items():
-            for first in range(0, len(bodies), envelope.MOST_BODIES):
-                try:
-                    self._say(peer, envelope.wrap(bodies[first : first + envelope.MOST_BODIES]))
-                except zmq.ZMQError as error:
-                    # EHOSTUNREACH: no such connection. EAGAIN: it does not read what we say. Either way it is gone.
-                    if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
-                        raise
-                    self._driver.feed(PeerUnreachable(peer))
-                    break
+        for peer, messages in self._outgoing.take():
+            try:
+                for frames in messages:
+                    self._say(peer, frames)
+            except zmq.ZMQError as error:
+                # EHOSTUNREACH: no such connection. EAGAIN: it does not read what we say. Either way it is gone.
+                if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                    raise
+                self._driver.feed(PeerUnreachable(peer))
         self._drain.look()
 
     def _say(self, peer: PeerId, frames: list[bytes]) -> None:

@@ -24,12 +24,12 @@ class Mail(Generic[K]):
         """Say this to them at the turn's end."""
         self._bodies.setdefault(receiver, []).append(codec.encode(message))
 
-    def take(self) -> Iterator[tuple[K, list[bytes]]]:
-        """(receiver, frames) of every message that is to go out now."""
+    def take(self) -> Iterator[tuple[K, list[list[bytes]]]]:
+        """(receiver, the frames of each message to it) of all that is to go out now."""
         taken, self._bodies = self._bodies, {}
         for receiver, bodies in taken.items():
-            for first in range(0, len(bodies), envelope.MOST_BODIES):
-                yield receiver, envelope.wrap(bodies[first : first + envelope.MOST_BODIES])
+            starts = range(0, len(bodies), envelope.MOST_BODIES)
+            yield receiver, [envelope.wrap(bodies[first : first + envelope.MOST_BODIES]) for first in starts]
 
     def __bool__(self) -> bool:
         return bool(self._bodies)

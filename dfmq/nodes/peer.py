@@ -373,24 +373,28 @@ class PeerNode:
         """The turn's end: what was gathered goes out."""
         if self._to_broker:
             try:
-                for _, frames in self._to_broker.take():
-                    self._control.socket.send_multipart(frames, zmq.NOBLOCK)
+                for _, messages in self._to_broker.take():
+                    for frames in messages:
+                        self._control.socket.send_multipart(frames, zmq.NOBLOCK)
             except zmq.Again:
                 log.warning("the broker takes nothing more; messages are dropped")
             self._control.look()
-        for endpoint, frames in self._to_parents.take():
-            self._parents.send(endpoint, frames)
-        for topic, frames in self._to_neighbours.take():
-            self._hints.send_multipart([topic, *frames], zmq.NOBLOCK)
+        for endpoint, messages in self._to_parents.take():
+            for frames in messages:
+                self._parents.send(endpoint, frames)
+        for topic, messages in self._to_neighbours.take():
+            for frames in messages:
+                self._hints.send_multipart([topic, *frames], zmq.NOBLOCK)
         if self._to_children:
             self._route(self._exchange, self._to_children, lambda child: None)
         if self._to_clients and self._local is not None:
             self._route(self._local, self._to_clients, lambda client: self._feed(told.ClientLost(client)))
 
     def _route(self, drain: Drain, outgoing: Mail[bytes], lost: Callable[[bytes], None]) -> None:
-        for receiver, frames in outgoing.take():
+        for receiver, messages in outgoing.take():
             try:
-                drain.socket.send_multipart([receiver, *frames], zmq.NOBLOCK)
+                for frames in messages:
+                    drain.socket.send_multipart([receiver, *frames], zmq.NOBLOCK)
             except zmq.ZMQError as error:
                 if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                     raise

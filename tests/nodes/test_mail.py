@@ -14,7 +14,8 @@ def test_what_is_said_to_one_receiver_goes_in_one_message_in_its_order() -> None
     mail.put(b"other", Stop(lease=9))
     taken = list(mail.take())
     assert [receiver for receiver, _ in taken] == [b"child", b"other"]
-    heard = [codec.parent_hears.decode(body) for body in envelope.unwrap(taken[0][1])]
+    (frames,) = taken[0][1]
+    heard = [codec.parent_hears.decode(body) for body in envelope.unwrap(frames)]
     assert heard == [Stop(lease=3), Stop(lease=1), Stop(lease=2)]
 
 
@@ -23,7 +24,8 @@ def test_more_than_a_message_may_hold_is_said_in_several() -> None:
     count = 2 * envelope.MOST_BODIES + 1
     for lease in range(count):
         mail.put(b"client", Stop(lease=lease))
-    heard = [codec.parent_hears.decode(body) for _, frames in mail.take() for body in envelope.unwrap(frames)]
+    ((_, messages),) = mail.take()
+    heard = [codec.parent_hears.decode(body) for frames in messages for body in envelope.unwrap(frames)]
     assert heard == [Stop(lease=lease) for lease in range(count)]
 
 
