@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dfmq
-from dfmq.edges.store.lock import unusable
+from dfmq.edges.store.lock import has_owner, unusable
 from dfmq.errors import InvariantViolated, SettingsError, StoreError, TransferError, from_code
 from dfmq.nodes.get import HostPeer, PeerLost
 from dfmq.wire.messages import Answer
@@ -70,20 +70,11 @@ def _reach(peer: HostPeer, brokers: tuple[str, ...], config: Path | None, idle_e
 def _is_coming(peer: HostPeer) -> bool:
     """Whether another peer has the home, as one that a service manager started at the same moment, and answers soon."""
     deadline = time.monotonic() + COMING_SECONDS
-    while _has_owner(peer.home) and time.monotonic() < deadline:
+    while has_owner(peer.home) and time.monotonic() < deadline:
         if peer.connect(ANSWER_SECONDS):
             return True
         time.sleep(0.05)
     return False
-
-
-def _has_owner(home: Path) -> bool:
-    """The process that noted itself in the home's lock lives."""
-    try:
-        os.kill(int((home / "lock").read_text()), 0)
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from dfmq.errors import NoSpace, SettingsError
 
 #: Nobody but the owner: the home holds keys, contents and the local socket.
 HOME_MODE = 0o700
+#: the file in the home that is locked; who has it has noted its process id there
+NAME = "lock"
 
 
 class HomeLock:
@@ -24,7 +26,7 @@ class HomeLock:
     def acquire(self) -> None:
         """Make the home if need be and lock it. Raises SettingsError that names the process which has it, or says why
         the home cannot be used; NoSpace."""
-        path = self._home / "lock"
+        path = self._home / NAME
         try:
             self._make_home()
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -58,6 +60,15 @@ class HomeLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def has_owner(home: Path) -> bool:
+    """Whether the process that noted itself in the home's lock lives."""
+    try:
+        os.kill(int((home / NAME).read_text()), 0)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def unusable(home: Path, error: OSError) -> SettingsError | NoSpace:
