@@ -82,6 +82,7 @@ COUNTERS: dict[str, tuple[Counter, ...]] = {
     "stream.refused": (Counter("dfmq_streams_refused", "Children turned away.", "code"),),
     "source.asked": (Counter("dfmq_source_requests", "Requests to sources."),),
     "source.ended": (SOURCE_BYTES,),
+    "source.quit": (SOURCE_BYTES,),
     "source.broke": (SOURCE_BYTES, Counter("dfmq_source_failures", "Source reads that failed.", "code")),
     "source.retried": (Counter("dfmq_source_retries", "Source reads taken up again."),),
     "store.failed": (Counter("dfmq_store_failures", "Failures of the disk.", "code"),),

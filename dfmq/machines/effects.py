@@ -267,7 +267,7 @@ RECORDS = frozenset(
         "session.welcomed", "session.silent",
         "get.started", "get.done", "get.failed",
         "piece.held", "chunk.rejected", "stream.stalled", "stream.served", "stream.refused",
-        "source.asked", "source.answered", "source.ended", "source.broke", "source.retried",
+        "source.asked", "source.answered", "source.ended", "source.quit", "source.broke", "source.retried",
         "store.failed", "store.evicted", "host.pressed",
     }
 )  # fmt: skip

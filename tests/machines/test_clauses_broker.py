@@ -7,6 +7,7 @@ import pytest
 from support.broker_talk import BrokerTalk, leases, of, with_content
 from support.talk import CUT, GENERATION, OTHER_GENERATION, REQUEST, TASK, exchange, peer_id, proofs
 
+from dfmq.machines.broker.backsource import UNWANTED_SECONDS
 from dfmq.wire import messages as said
 
 PRIVATE = msgspec.structs.replace(REQUEST, headers=(("Authorization", "Bearer mine"),))
@@ -246,6 +247,18 @@ def test_a_lost_reader_is_replaced() -> None:
     out = broker.hears(first, said.Bye())
     (second,) = {name for name, what in out if isinstance(what, said.Permit)}
     assert {first, second} == {"seed", "other"}
+
+
+@pytest.mark.clause("SRC-6")
+def test_what_nobody_has_open_any_more_is_not_read_on() -> None:
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    broker.hello("a")
+    (permit,) = of(said.Permit, broker.opens("a"))
+    broker.sourced("seed", permit)
+    broker.hears("a", said.Close(task=TASK))
+    (quit_,) = of(said.Quit, broker.passes(UNWANTED_SECONDS, living=["seed", "a"]), "seed")
+    assert (quit_.permit, quit_.task) == (permit.permit, TASK)
 
 
 @pytest.mark.clause("LEASE-1", "LEASE-3")

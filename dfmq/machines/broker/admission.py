@@ -41,6 +41,7 @@ class Admission:
         """The peer wants the task. One that has it open already, with the same credentials, is only told again."""
         before = task.members.get(index)
         self._desk.catalog.join(task, index, member)
+        self._desk.backsource.wanted(task.id)
         if before is not None and before.is_open and before.credential == member.credential:
             self._open(task, index, member)
         else:
@@ -97,7 +98,7 @@ class Admission:
 
     def depart(self, task: Task, index: int, now: float) -> None:
         """A member wants no more: its wants and leases end, and those who took from it what it was itself taking are
-        told."""
+        told. The last one to go leaves its permits for a while."""
         self._scheduler.wants.forget(task.id, index)
         leases = self._desk.leases
         for lease in leases.of_child(task.id, index, task.taking.get(index, 0)):
@@ -106,6 +107,8 @@ class Admission:
                 for orphan in leases.served_on(task.id, lease.piece, index):
                     self._scheduler.revoke(task, orphan)
         self._desk.catalog.part(task, index, now)
+        if task.is_idle():
+            self._desk.backsource.left(task.id, now)
 
     # ── permits ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -174,12 +177,21 @@ class Admission:
         """The peer's permits are void; returns the tasks concerned, to be readmitted and restocked."""
         tasks = []
         for permit in self._desk.backsource.of_holder(index):
-            if say_quit:
-                self._desk.outbox.send(self._desk.roster.at(index).id, Quit(permit=permit.id, task=permit.task))
-            self._desk.backsource.end(permit)
-            self._desk.outbox.record("permit.ended", permit=permit.id, task=permit.task, why="lost")
+            self._void(permit, "lost", say_quit=say_quit)
             tasks.append(self._desk.catalog.tasks[permit.task])
         return tasks
+
+    def end_unwanted(self, now: float) -> None:
+        """What nobody has wanted for a while is not read on."""
+        for task in self._desk.backsource.unwanted.due(now):
+            for permit in self._desk.backsource.of_task(task):
+                self._void(permit, "unwanted", say_quit=True)
+
+    def _void(self, permit: LivePermit, why: str, *, say_quit: bool) -> None:
+        if say_quit:
+            self._desk.outbox.send(self._desk.roster.at(permit.holder).id, Quit(permit=permit.id, task=permit.task))
+        self._desk.backsource.end(permit)
+        self._desk.outbox.record("permit.ended", permit=permit.id, task=permit.task, why=why)
 
     def finish_if_done(self, task: Task, now: float) -> None:
         """A fetch is over when its holder holds everything, and has proven it: what it held before it only said."""

@@ -84,6 +84,7 @@ class BrokerMachine:
             desk.roster.deadlines.soonest,
             desk.leases.looks.soonest,
             desk.health.deadlines.soonest,
+            desk.backsource.unwanted.soonest,
             self._scheduler.wants.resting.soonest,
             desk.catalog.next_deadline(),
         )
@@ -187,6 +188,8 @@ class BrokerMachine:
                     self._discipline.look_at(lease, now)
         if now >= desk.health.deadlines.soonest:
             self._discipline.release(now)
+        if now >= desk.backsource.unwanted.soonest:
+            self._admission.end_unwanted(now)
         while now >= desk.catalog.next_deadline():
             self._forget_longest_idle()
 

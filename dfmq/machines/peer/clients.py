@@ -19,6 +19,9 @@ PROGRESS_SECONDS = 0.5
 LEAST_OFTEN_SECONDS = 1.0
 #: How much a new sample of the rate counts.
 RATE_SHARE = 0.3
+#: The limit of the last get of a task holds so long after its client has left it: longer than a broker lets a read of
+#: the source go on that nobody wants (UNWANTED_SECONDS of its backsource), so that it does not end in a burst.
+LIMIT_KEPT_SECONDS = 10.0
 
 #: waiting: another request for the same task is asked first · joined: the download is its own · kept: Done is said, the
 #: content stays until Release
@@ -62,7 +65,8 @@ class Clients:
     """Every get that was not released.
 
     Law: a wish stands once under (client, get) and once under its task; a task is pinned exactly while it has a wish;
-    progress is due exactly for tasks with a joined wish.
+    progress is due exactly for tasks with a joined wish; a limit is kept only for a task that has none, and not for
+    ever.
     """
 
     def __init__(self, alarm: Alarm) -> None:
@@ -70,6 +74,9 @@ class Clients:
         self._by_task: dict[TaskId, list[Wish]] = {}
         self._meters: dict[TaskId, _Meter] = {}
         self._due: AlarmedDeadlines[TaskId] = AlarmedDeadlines(alarm)
+        #: task → the limit of the last get that was left
+        self._kept_limits: dict[TaskId, int] = {}
+        self._kept_until: AlarmedDeadlines[TaskId] = AlarmedDeadlines(alarm)
 
     def __len__(self) -> int:
         return len(self._wishes)
@@ -109,6 +116,8 @@ class Clients:
     def join(self, wish: Wish, now: float) -> None:
         """The download under way is this wish's too; progress follows at once."""
         wish.standing = "joined"
+        self._kept_limits.pop(wish.task, None)
+        self._kept_until.clear(wish.task)
         self._meters.setdefault(wish.task, _Meter(now))
         self._due.set(wish.task, now)
 
@@ -121,15 +130,22 @@ class Clients:
             del self._by_task[wish.task]
         self._quiet(wish.task)
 
+    def leave(self, wish: Wish, now: float) -> None:
+        """Its client wants it no more, done or not. What was set going for it may go on for a while, at its limit."""
+        self.remove(wish)
+        if wish.standing == "joined" and wish.limit and wish.task not in self._meters:
+            self._kept_limits[wish.task] = wish.limit
+            self._kept_until.set(wish.task, now + LIMIT_KEPT_SECONDS)
+
     def _quiet(self, task: TaskId) -> None:
         if not self.of_task(task, "joined"):
             self._meters.pop(task, None)
             self._due.clear(task)
 
     def limit_of(self, task: TaskId) -> int:
-        """Bytes per second for the download: the largest of its wishes' limits, 0 none."""
-        limits = [wish.limit for wish in self.of_task(task, "joined")]
-        return 0 if 0 in limits else max(limits, default=0)
+        """Bytes per second for the task: the largest of its wishes' limits, or of the last one for a while; 0 none."""
+        limits = [wish.limit for wish in self.of_task(task, "joined")] or [self._kept_limits.get(task, 0)]
+        return 0 if 0 in limits else max(limits)
 
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -156,11 +172,13 @@ class Clients:
     # ── progress ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def next_deadline(self) -> float | None:
-        """When progress is due."""
-        return self._due.next()
+        """When progress is due, or a kept limit is over."""
+        return min((at for at in (self._due.next(), self._kept_until.next()) if at is not None), default=None)
 
     def due(self, now: float) -> list[TaskId]:
         """Tasks whose progress is due now; `progress` is to be called for each."""
+        for task in self._kept_until.due(now):
+            del self._kept_limits[task]
         return self._due.due(now)
 
     def progress(
@@ -204,3 +222,5 @@ class Clients:
         joined = {wish.task for wish in self._wishes.values() if wish.standing == "joined"}
         if joined != set(self._meters) or any(self._due.at(task) is None for task in joined):
             raise InvariantViolated("progress is due for other tasks than those being fetched")
+        if joined & set(self._kept_limits) or any(self._kept_until.at(task) is None for task in self._kept_limits):
+            raise InvariantViolated("the limit of a get that was left is kept beside others, or for ever")

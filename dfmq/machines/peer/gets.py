@@ -121,7 +121,7 @@ class Gets:
 
     def _release(self, wish: Wish, now: float) -> list[PeerEffect]:
         task = wish.task
-        self.clients.remove(wish)
+        self.clients.leave(wish, now)
         effects = self._free(task)
         if wish.standing != "kept":
             effects.append(_failed(wish, "interrupted", "its client wants it no more"))

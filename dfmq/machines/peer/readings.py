@@ -51,7 +51,12 @@ class Readings:
         if reading is None:
             return []
         del reading.permits[permit]
-        return [] if reading.permits else self.remove(reading, now)
+        if reading.permits:
+            return []
+        effects: list[PeerEffect] = []
+        if count := reading.tell_bytes():
+            effects.append(Record("source.quit", {"task": reading.task, "bytes": count}))
+        return effects + self.remove(reading, now)
 
     def detach_all(self, now: float) -> list[PeerEffect]:
         """All permits are void. What is being read is read on, what only asks is not."""

@@ -12,6 +12,7 @@ from support.talk import GENERATION, TASK, exchange, peer_id, proofs
 
 from dfmq.machines import effects as do
 from dfmq.machines import events as told
+from dfmq.machines.broker.backsource import UNWANTED_SECONDS
 from dfmq.machines.broker.catalog import IDLE_SECONDS
 from dfmq.model.host import HostSample
 from dfmq.wire import messages as said
@@ -135,19 +136,17 @@ def test_what_a_peer_has_lost_is_taken_from_others_now() -> None:
     assert broker.machine.tasks()[0]["holders"] == 1
 
 
-def test_a_task_that_is_still_being_read_is_not_forgotten_though_nobody_wants_it() -> None:
+def test_a_task_that_nobody_wants_is_not_read_on_and_then_forgotten() -> None:
     broker = BrokerTalk()
     broker.hello("seed", seed=True)
     broker.hello("one")
-    (permit,) = of(said.Permit, broker.opens("one", 0))
+    broker.opens("one", 0)
     broker.hears("one", said.Close(task=TASK))
     counts = []
-    for _ in range(2):
-        broker.now += IDLE_SECONDS + 1
-        broker.hears("seed", said.Beat())
+    for seconds in (0.0, UNWANTED_SECONDS, IDLE_SECONDS):
+        broker.passes(seconds, ["seed"])
         counts.append((broker.machine.counts()["tasks"], broker.machine.counts()["permits"]))
-        broker.hears("seed", said.SourceFailed(permit=permit.permit, task=TASK, code="source_failed", text=""))
-    assert counts == [(1, 1), (0, 0)]
+    assert counts == [(1, 1), (1, 0), (0, 0)]
 
 
 # ── what people see ───────────────────────────────────────────────────────────────────────────────────────────────

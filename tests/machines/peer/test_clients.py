@@ -7,7 +7,7 @@ from typing import Any
 from support.talk import GENERATION, REQUEST, TASK
 
 from dfmq.machines.peer.alarm import Alarm
-from dfmq.machines.peer.clients import PROGRESS_SECONDS, Clients, Wish
+from dfmq.machines.peer.clients import LIMIT_KEPT_SECONDS, PROGRESS_SECONDS, Clients, Wish
 from dfmq.model.task import Request
 from dfmq.wire.messages import Done, Get, Progress, Receipt, Sorry
 
@@ -95,6 +95,26 @@ def test_the_largest_limit_counts_and_none_is_the_largest() -> None:
     assert clients.limit_of(TASK) == 0
     clients.remove(third)
     assert clients.limit_of(TASK) == 20
+
+
+def test_the_limit_of_who_left_last_holds_for_a_while_and_never_beside_others() -> None:
+    alarm = Alarm()
+    clients = Clients(alarm)
+    first, second = joined(clients, b"a", limit=10), joined(clients, b"b", limit=20)
+    clients.leave(second, 5.0)
+    assert clients.limit_of(TASK) == 10
+    clients.leave(first, 5.0)
+    clients.check()
+    assert (clients.limit_of(TASK), clients.next_deadline()) == (10, 5.0 + LIMIT_KEPT_SECONDS)
+    assert alarm.at <= 5.0 + LIMIT_KEPT_SECONDS
+    back = joined(clients, b"a", limit=0, now=6.0)
+    assert clients.limit_of(TASK) == 0
+    clients.leave(back, 7.0)
+    assert (clients.limit_of(TASK), clients.next_deadline()) == (0, None), "it had none"
+    clients.leave(joined(clients, b"a", limit=30, now=8.0), 8.0)
+    clients.due(8.0 + LIMIT_KEPT_SECONDS)
+    clients.check()
+    assert (clients.limit_of(TASK), clients.next_deadline()) == (0, None)
 
 
 def test_leave_given_to_one_is_leave_for_others_with_the_same_credentials_only() -> None:

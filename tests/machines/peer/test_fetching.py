@@ -548,7 +548,8 @@ def test_a_permit_nobody_wants_any_more_closes_the_connection_and_the_next_goes_
     reader.answer()
     reader.chunks(6)
     effects = reader.feed(reader.fetching.quit(say.Quit(permit=1, task=reader.task), 0.0))
-    assert [type(effect) for effect in effects] == [want.DropSource]
+    assert effects[0] == want.Record("source.quit", {"task": reader.task, "bytes": 6 * CHUNK})
+    assert [type(effect) for effect in effects[1:]] == [want.DropSource]
     reader.store()
     reader.proven()
     assert not reader.fetching.reads(reader.task)

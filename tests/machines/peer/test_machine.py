@@ -10,6 +10,7 @@ from support.talk import CHUNKS, CUT, GENERATION, OTHER_GENERATION, REQUEST, TAS
 
 from dfmq.machines import effects as do
 from dfmq.machines import events as told
+from dfmq.machines.peer.clients import LIMIT_KEPT_SECONDS
 from dfmq.model.ids import Generation, PermitId, TaskId
 from dfmq.model.task import Request, task_id
 from dfmq.wire import messages as said
@@ -514,6 +515,11 @@ def test_a_read_goes_as_fast_as_those_who_get_the_task_here_want() -> None:
     assert paced(get(peer, b"four")) == [0], "one wants it as fast as it comes"
     assert paced(release(peer, b"four")) == [5000]
     assert paced(peer.told(told.ClientLost(b"two"))) == [2000]
+    assert paced(release(peer, b"three") + release(peer, b"one")) == [1000]
+    assert paced(peer.passes(LIMIT_KEPT_SECONDS - 0.1)) == [], "while it may go on for nobody"
+    assert paced(peer.told(told.ClientSaid(b"two", said.Get(get=2, request=REQUEST, limit=3000)))) == [3000]
+    peer.told(told.ClientLost(b"two"))
+    assert paced(peer.passes(LIMIT_KEPT_SECONDS)) == [0], "others want it, and nobody here"
 
 
 def test_a_peer_that_leaves_says_so_to_its_clients_its_parents_and_its_broker() -> None:
