@@ -178,6 +178,16 @@ class LendTask(Effect, frozen=True, gc=False):
     task: TaskId
 
 
+class NoteLink(Effect, frozen=True, gc=False):
+    """A client has given the stored file another name; the file's ctime was `before` then, and `after` since, in
+    nanoseconds."""
+
+    task: TaskId
+    generation: Generation
+    before: int
+    after: int
+
+
 class DropTask(Effect, frozen=True, gc=False):
     """Delete what the store has of this task."""
 
@@ -247,6 +257,7 @@ PeerEffect = (
     | ProveContent
     | PinTask
     | LendTask
+    | NoteLink
     | DropTask
     | AskSource
     | ReadSource

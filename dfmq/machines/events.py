@@ -150,6 +150,13 @@ class ContentProved(Event, frozen=True, gc=False):
     hex: str
 
 
+class StoreDoubted(Event, frozen=True, gc=False):
+    """Answers PinTask where it has to: the file of this complete content was touched, and must not be given away before
+    OpenStore or LoadTask is answered, which proves it."""
+
+    task: TaskId
+
+
 class StoreDamaged(Event, frozen=True, gc=False):
     """Stored content does not stand any more as it was told. `why`: changed (its file was, from outside) · unsynced
     (the disk did not keep what was written) · evicted (it had to make room)."""
@@ -233,6 +240,7 @@ PeerEvent = (
     | StoreFailed
     | ChunksStored
     | ContentProved
+    | StoreDoubted
     | StoreDamaged
     | SourceAnswered
     | SourceChunk

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -58,6 +58,21 @@ class Ears(Protocol):
     def noted(self, text: str) -> None: ...
 
 
+class _Put(NamedTuple):
+    """How a stored file was put in place."""
+
+    kind: str
+    #: the stored file's, before and after, nanoseconds: giving it a second name changes it, as writing to it would
+    ctimes: tuple[int, int]
+
+
+def _ctime(path: Path) -> int:
+    try:
+        return path.stat().st_ctime_ns
+    except OSError:
+        return 0
+
+
 class _Way:
     """One errand under way."""
 
@@ -100,7 +115,7 @@ class Errands:
         self._no_source = no_source
         self._timeout = timeout
         self._fetching: dict[int, _Way] = {}
-        self._placing: dict[Future[str], _Way] = {}
+        self._placing: dict[Future[_Put], _Way] = {}
         self._placers: ThreadPoolExecutor | None = None
         self._wake = (-1, -1)
         #: a peer that dies again before it has brought anything is not started a third time
@@ -192,11 +207,16 @@ class Errands:
 
     def _place(self, way: _Way, done: Done) -> None:
         if self._at_once > 1 and done.length > PLACED_AT_ONCE_BYTES:
-            future = self._pool().submit(self._put, way.errand, Path(done.path))
+            future = self._pool().submit(self._put_in_place, way.errand, Path(done.path))
             self._placing[future] = way
             future.add_done_callback(lambda _: os.write(self._wake[1], b"."))
             return
-        self._end(way, lambda: self._put(way.errand, Path(done.path)))
+        self._end(way, lambda: self._put_in_place(way.errand, Path(done.path)))
+
+    def _put_in_place(self, errand: Errand, stored: Path) -> _Put:
+        before = _ctime(stored)
+        kind = self._put(errand, stored)
+        return _Put(kind, (before, _ctime(stored)))
 
     def _pool(self) -> ThreadPoolExecutor:
         if self._placers is None:
@@ -212,18 +232,18 @@ class Errands:
             os.read(self._wake[0], 1)
             self._end(self._placing.pop(future), future.result)
 
-    def _end(self, way: _Way, place: Callable[[], str]) -> None:
+    def _end(self, way: _Way, place: Callable[[], _Put]) -> None:
         """Tell how the placing went, and let the peer have its file back."""
         assert way.done is not None
-        kind = ""
+        kind, ctimes = _Put("", (0, 0))
         try:
-            kind = place()
+            kind, ctimes = place()
         except DfmqError as error:
             self._ears.failed(way.errand, error)
         finally:
             # A peer that died meanwhile knows nothing of this get.
             if way.peer is self._peer:
-                self._peer.release(way.done.get, linked=kind == "hardlink")
+                self._peer.release(way.done.get, linked=kind == "hardlink", ctimes=ctimes)
         if kind:
             self._began_again = False
             seconds = time.monotonic() - way.begun_at

@@ -125,10 +125,12 @@ class HostPeer:
         self._say(Get(get=self._last_get, request=request, limit=limit, no_source=no_source))
         return self._last_get
 
-    def release(self, get: int, *, linked: bool = False) -> None:
-        """The get is done with, or given up. `linked`: the stored file has got a second name."""
+    def release(self, get: int, *, linked: bool = False, ctimes: tuple[int, int] = (0, 0)) -> None:
+        """The get is done with, or given up. `linked`: the stored file has got a second name; `ctimes`: what its ctime
+        was before and after, nanoseconds."""
         self._open.discard(get)
-        self._say(Release(get=get, linked=linked))
+        before, after = ctimes if linked else (0, 0)
+        self._say(Release(get=get, linked=linked, ctime_before=before, ctime_after=after))
 
     def ask(self, patience: float) -> Answer:
         """Who the peer is. Only before the first get. Raises PeerLost."""

@@ -70,6 +70,9 @@ class _Ears:
     def proved(self, task: TaskId, generation: Generation, algorithm: str, hexadecimal: str) -> None:
         self._hop(told.ContentProved(task, generation, algorithm, hexadecimal))
 
+    def doubted(self, task: TaskId) -> None:
+        self._hop(told.StoreDoubted(task))
+
     def damaged(self, task: TaskId, why: Why) -> None:
         self._hop(told.StoreDamaged(task, why))
 
@@ -327,6 +330,7 @@ class PeerNode:
             do.ProveContent: lambda e: store.prove(e.task, e.generation, e.algorithm),
             do.PinTask: lambda e: store.pin(e.task, e.pinned),
             do.LendTask: lambda e: store.lend(e.task),
+            do.NoteLink: lambda e: store.linked(e.task, e.generation, e.before, e.after),
             do.DropTask: self._drop,
             do.AskSource: fetches.ask,
             do.ReadSource: fetches.read,

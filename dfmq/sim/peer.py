@@ -28,6 +28,7 @@ StoreWish = (
     | effects.ProveContent
     | effects.PinTask
     | effects.LendTask
+    | effects.NoteLink
     | effects.DropTask
 )
 
@@ -346,5 +347,6 @@ class PeerProcess(Process):
         effects.ProveContent: _wish,
         effects.PinTask: _wish,
         effects.LendTask: _wish,
+        effects.NoteLink: _wish,
         effects.DropTask: _wish,
     }

@@ -379,6 +379,9 @@ class Release(Message, frozen=True, tag="release"):
 
     get: Id63
     linked: bool = False
+    #: of the stored file, nanoseconds: just before it got that name, and just after; 0 not known
+    ctime_before: Id63 = 0
+    ctime_after: Id63 = 0
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,23 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.disk import Material, bench
+from support.disk import Material, age, bench, overwrite
 
-from dfmq.edges.store import journal
+from dfmq.edges.store import journal, loading
 from dfmq.edges.store.spans import LEAST_MAPPED_BYTES
 from dfmq.errors import StoreError
-
-
-def overwrite(path: Path, offset: int, octets: bytes) -> None:
-    """Change a file as an editor without manners would."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(octets)
-
-
-def age(path: Path) -> None:
-    """Give the file another time: what a kernel's coarse clock may not do within one test."""
-    os.utime(path, ns=(1, 1))
 
 
 def test_in_the_same_boot_unsynced_lines_are_believed_unread(tmp_path: Path) -> None:
@@ -63,11 +51,8 @@ def test_after_another_boot_synced_lines_are_believed_unread(tmp_path: Path, mon
     with bench(tmp_path) as b:
         b.fill(made)
         b.wait_for_mark(made)
-        path = b.store.path(made.task)
-        stamp = path.stat()
-    overwrite(path, 0, b"x")
-    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     monkeypatch.setattr(journal, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(loading, "prove", lambda *_: pytest.fail("it is read"))
     with bench(tmp_path) as b:
         assert b.load(made).held == 0b11
 
@@ -84,20 +69,6 @@ def test_where_no_boot_is_known_nothing_unsynced_is_believed(tmp_path: Path, mon
         assert b.load(made).partial == {0: 0b10}
 
 
-def test_a_second_name_is_served_without_a_map(tmp_path: Path) -> None:
-    made = Material(LEAST_MAPPED_BYTES)
-    with bench(tmp_path / "home") as b:
-        b.fill(made)
-        b.settle()
-        assert isinstance(b.store.span(made.task, made.generation, 0, 1024), memoryview)
-        os.link(b.store.path(made.task), tmp_path / "output")
-        # A map of it would kill us as soon as the user truncates the output.
-        assert isinstance(b.store.span(made.task, made.generation, 0, 1024), bytes)
-        assert b.read(made) == made.octets
-        (tmp_path / "output").unlink()
-        assert isinstance(b.store.span(made.task, made.generation, 0, 1024), memoryview)
-
-
 def test_a_short_file_is_not_mapped(tmp_path: Path) -> None:
     made = Material(LEAST_MAPPED_BYTES - 1)
     with bench(tmp_path) as b:
@@ -106,124 +77,40 @@ def test_a_short_file_is_not_mapped(tmp_path: Path) -> None:
         assert isinstance(b.store.span(made.task, made.generation, 0, 1024), bytes)
 
 
-@pytest.mark.parametrize("is_started_anew", [False, True])
-def test_an_output_that_was_written_on_at_its_end_is_not_given_to_anybody_else(
-    tmp_path: Path, is_started_anew: bool
-) -> None:
-    """Every chunk of it proves, but the file is no longer the content."""
-    made = Material(8192)
-    output = tmp_path / "output"
-    with bench(tmp_path / "home") as b:
-        b.fill(made)
-        b.settle()
-        os.link(b.store.path(made.task), output)
-        overwrite(output, 8192, b"and more")
-        if not is_started_anew:
-            assert b.load(made) is None
-            assert not b.store.path(made.task).exists()
-    if is_started_anew:
-        with bench(tmp_path / "home") as b:
-            assert b.load(made) is None
-    assert output.read_bytes() == made.octets + b"and more", "it is the user's"
-
-
 def test_a_store_that_was_deleted_under_a_running_node_begins_anew(tmp_path: Path) -> None:
     made, other = Material(8192), Material(4096, 1, url="http://host/y")
     with bench(tmp_path) as b:
         b.fill(made)
         b.settle()
         shutil.rmtree(tmp_path / "tasks")
-        assert b.load(made) is None
+        b.store.load(made.task)
+        assert b.ears.next("damaged") == (made.task, "changed")
+        assert b.ears.next("loaded") == (made.task, None)
         b.fill(other)
         assert b.read(other) == other.octets
         b.fill(made)
         assert b.read(made) == made.octets
 
 
-def test_an_edited_output_is_noticed_and_its_content_dropped(tmp_path: Path) -> None:
+def test_what_a_power_cut_left_of_a_finished_content_is_not_recalled_unproven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file looks as it did, so nothing would be proven when it is read."""
     made = Material(8192)
-    with bench(tmp_path / "home") as b:
+    with bench(tmp_path) as b:
         b.fill(made)
         b.settle()
-        os.link(b.store.path(made.task), tmp_path / "output")
-        overwrite(tmp_path / "output", 5000, b"edited")
-        age(tmp_path / "output")
-        assert b.store.span(made.task, made.generation, 0, 1024) == made.octets[:1024]
-        with pytest.raises(StoreError, match="changed from outside"):
-            b.store.span(made.task, made.generation, 4096, 1024)
-        assert b.ears.next("damaged") == (made.task, "changed")
-        assert b.load(made) is None
-        assert (tmp_path / "output").exists()
-
-
-def test_a_truncated_output_is_noticed_and_its_content_dropped(tmp_path: Path) -> None:
-    made = Material(8192)
-    with bench(tmp_path / "home") as b:
-        b.fill(made)
-        b.settle()
-        os.link(b.store.path(made.task), tmp_path / "output")
-        os.truncate(tmp_path / "output", 4096)
-        with pytest.raises(StoreError):
-            b.store.span(made.task, made.generation, 4096, 1024)
-        assert b.ears.next("damaged") == (made.task, "changed")
-
-
-def test_an_output_that_was_only_touched_goes_on_being_served(tmp_path: Path) -> None:
-    made = Material(8192)
-    with bench(tmp_path / "home") as b:
-        b.fill(made)
-        b.settle()
-        os.link(b.store.path(made.task), tmp_path / "output")
-        age(tmp_path / "output")
-        assert b.store.span(made.task, made.generation, 1000, 5000) == made.octets[1000:6000]
-        b.store.pin(made.task, True)
-        assert b.ears.next("damaged") == (made.task, "changed")
-        assert b.open(made)[0] == 0b11
-        b.store.pin(made.task, True)
-        # Nothing more is told: the new time is the file's stamp now.
-        assert isinstance(b.store.span(made.task, made.generation, 0, 10), bytes)
+        path = b.store.path(made.task)
+    record = path.with_name("journal")
+    story = journal.replay(record.read_bytes(), made.task)
+    assert story.stamp is not None
+    octets = journal.opening_record(story.opening) + journal.chunks_record(story.lines)
+    record.write_bytes(octets + journal.finished_record(story.stamp))
+    monkeypatch.setattr(journal, "boot_id", lambda: "another boot")
+    with bench(tmp_path) as b:
+        b.store.recall(made.task)
+        assert b.ears.next("recalled") == (made.task, None)
         assert b.load(made).held == 0b11
-    with bench(tmp_path / "home") as b:
-        assert b.load(made).held == 0b11
-
-
-@pytest.mark.parametrize("asks", ["open", "load"])
-def test_an_edited_output_is_not_given_to_the_next_who_asks(tmp_path: Path, asks: str) -> None:
-    made = Material(8192)
-    with bench(tmp_path / "home") as b:
-        b.fill(made)
-        b.settle()
-        os.link(b.store.path(made.task), tmp_path / "output")
-        overwrite(tmp_path / "output", 5000, b"edited")
-        age(tmp_path / "output")
-        b.store.pin(made.task, True)
-        assert b.ears.next("damaged") == (made.task, "changed")
-        if asks == "load":
-            assert b.load(made) is None
-        assert b.open(made) == (0, {}, {})
-        b.write(made, made.places())
-        assert b.read(made) == made.octets
-    assert b"edited" in (tmp_path / "output").read_bytes()
-
-
-@pytest.mark.parametrize("is_edited", [True, False])
-def test_what_happened_while_we_were_away_is_noticed_too(tmp_path: Path, is_edited: bool) -> None:
-    made = Material(8192)
-    with bench(tmp_path / "home") as b:
-        b.fill(made)
-        os.link(b.store.path(made.task), tmp_path / "output")
-    if is_edited:
-        overwrite(tmp_path / "output", 5000, b"edited")
-    age(tmp_path / "output")
-    with bench(tmp_path / "home") as b:
-        shelved = b.load(made)
-        if is_edited:
-            assert shelved is None
-            assert b.store.tasks() == []
-        else:
-            assert shelved.held == 0b11
-            b.store.pin(made.task, True)
-            b.settle()
 
 
 def test_data_that_became_shorter_is_not_held(tmp_path: Path) -> None:

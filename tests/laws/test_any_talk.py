@@ -229,6 +229,7 @@ class Told:
                 told.ClientLost(rng.choice([b"one", b"two"])),
                 told.ChunkUnsent(LeaseId(rng.randint(1, 11))),
                 told.StoreDamaged(TASK),
+                told.StoreDoubted(TASK),
                 told.DeadlineReached(),
             ]
         )

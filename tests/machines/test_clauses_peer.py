@@ -294,6 +294,72 @@ def test_a_get_ends_once_and_its_content_stays_until_release() -> None:
     assert not to_client(released + peer.passes(5))
 
 
+def given_again(peer: PeerTalk) -> list[Any]:
+    """The content is whole, and was given to a client; another get of it begins."""
+    peer.opened()
+    peer.takes(1, 0)
+    peer.takes(2, 1)
+    peer.client(said.Release(get=1))
+    effects = peer.client(said.Get(get=2, request=REQUEST))
+    (pin,) = all_of(do.PinTask, effects)
+    assert pin.pinned
+    return effects
+
+
+@pytest.mark.clause("LOCAL-3")
+def test_what_was_touched_is_given_away_after_it_is_proven_again_and_others_are_not_told() -> None:
+    peer = PeerTalk()
+    given_again(peer)
+    effects = peer.told(told.StoreDoubted(TASK)) + peer.hears(opened())
+    assert all_of(do.OpenStore, effects)
+    assert not any(isinstance(message, said.Done) for message in to_client(effects))
+    assert not any(isinstance(message, said.Lost) for message in to_broker(effects))
+    proven = peer.told(told.StoreOpened(TASK, GENERATION, 0b11, {}, {0: proofs(0), 1: proofs(1)}))
+    assert [type(message) for message in to_client(proven) if not isinstance(message, said.Progress)] == [said.Done]
+    (done,) = [message for message in to_client(proven) if isinstance(message, said.Done)]
+    assert done.receipt.from_store == CUT.length
+
+
+@pytest.mark.clause("LOCAL-3")
+def test_what_was_touched_and_does_not_prove_is_fetched_anew() -> None:
+    peer = PeerTalk()
+    given_again(peer)
+    peer.told(told.StoreDoubted(TASK))
+    peer.hears(opened())
+    effects = peer.told(told.StoreDamaged(TASK))
+    assert [message.all_pieces for message in to_broker(effects) if isinstance(message, said.Lost)] == [True]
+    effects += peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
+    assert not any(isinstance(message, said.Done) for message in to_client(effects))
+    assert all_of(do.OpenStore, peer.hears(opened()))
+    peer.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
+    effects = peer.takes(3, 0) + peer.takes(4, 1)
+    (done,) = [message for message in to_client(effects) if isinstance(message, said.Done)]
+    assert (done.receipt.from_peers, done.receipt.from_store) == (CUT.length, 0)
+
+
+@pytest.mark.clause("LOCAL-3")
+def test_what_was_not_touched_is_given_away_at_once() -> None:
+    peer = PeerTalk()
+    given_again(peer)
+    effects = peer.hears(opened())
+    assert not all_of(do.OpenStore, effects)
+    assert [type(message) for message in to_client(effects) if not isinstance(message, said.Progress)] == [said.Done]
+
+
+@pytest.mark.clause("LOCAL-3")
+def test_the_store_is_told_what_a_link_did_to_the_files_change_time_before_it_is_taken_back() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    peer.takes(1, 0)
+    peer.takes(2, 1)
+    effects = peer.client(said.Release(get=1, linked=True, ctime_before=5, ctime_after=9))
+    assert effects[:1] == [do.NoteLink(TASK, GENERATION, 5, 9)]
+    assert all_of(do.PinTask, effects)
+    peer.client(said.Get(get=2, request=REQUEST))
+    released = peer.client(said.Release(get=2, linked=True, ctime_before=9, ctime_after=11))
+    assert not all_of(do.NoteLink, released), "it was not told that it is done"
+
+
 @pytest.mark.clause("LOCAL-1")
 def test_a_get_that_fails_ends_with_one_sorry() -> None:
     peer = PeerTalk()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,23 @@ def test_each_errand_is_placed_and_released_and_told(tmp_path: Path) -> None:
         assert sorted(told.done) == [f"http://source/{i}" for i in range(10)]
         assert len(told.steps) == 10
         assert sorted((r.get, r.linked) for r in peer.releases) == [(i, True) for i in range(1, 11)]
+
+
+def test_the_peer_is_told_how_a_link_changed_the_look_of_its_file(tmp_path: Path) -> None:
+    def link(errand: Errand, stored: Path) -> str:
+        kind = "hardlink" if errand.request.url.endswith("link") else "copy"
+        if kind == "hardlink":
+            os.link(stored, tmp_path / "output")
+        return kind
+
+    with FakePeer(tmp_path / "home") as peer:
+        peer.contents["http://source/link"] = b"x"
+        Errands(connector(tmp_path / "home"), link, Told()).run([errand("link"), errand("copy")])
+        peer.die()
+        linked, copied = peer.releases
+        assert linked.ctime_before <= linked.ctime_after == (tmp_path / "output").stat().st_ctime_ns
+        assert linked.ctime_before > 0
+        assert (copied.ctime_before, copied.ctime_after) == (0, 0)
 
 
 def test_no_more_are_under_way_than_allowed_and_the_list_is_read_only_as_needed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import random
 import subprocess
@@ -143,6 +144,40 @@ def bench(home: Path, settings: StoreSettings = ROOMY) -> Iterator[Bench]:
         yield made
     finally:
         made.store.close()
+
+
+def overwrite(path: Path, offset: int, octets: bytes) -> None:
+    """Change a file as an editor without manners would."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(octets)
+
+
+def age(path: Path) -> None:
+    """Give the file another time: what a kernel's coarse clock may not do within one test."""
+    os.utime(path, ns=(1, 1))
+
+
+def edit_unseen(path: Path, offset: int, octets: bytes) -> None:
+    """Change a file and set its time back, as an image tool in place and `touch -d` would. Not within one tick of a
+    kernel's coarse clock: nobody could see that."""
+    look, probe = path.stat(), path.with_name("probe")
+    while not probe.exists() or probe.stat().st_ctime_ns <= look.st_ctime_ns:
+        probe.write_bytes(b"")
+    probe.unlink()
+    overwrite(path, offset, octets)
+    os.utime(path, ns=(look.st_atime_ns, look.st_mtime_ns))
+    now = path.stat()
+    assert (now.st_size, now.st_mtime_ns, now.st_ino) == (look.st_size, look.st_mtime_ns, look.st_ino)
+
+
+def hand_out(b: Bench, made: Material, output: Path) -> None:
+    """Link it to an output, as a client does, and say so."""
+    path = b.store.path(made.task)
+    before = path.stat().st_ctime_ns
+    os.link(path, output)
+    b.store.linked(made.task, made.generation, before, path.stat().st_ctime_ns)
+    b.settle()
 
 
 @contextlib.contextmanager

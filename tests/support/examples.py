@@ -118,7 +118,9 @@ EXAMPLES: dict[str, Message] = {
             pid=4242, software="dfmq 0.1.0", brokers=["tcp://192.0.2.9:7400"], alone=True, broker_seen=True
         ),
         messages.Get(get=1, request=REQUEST, limit=20_000_000, no_source=True),
-        messages.Release(get=1, linked=True),
+        messages.Release(
+            get=1, linked=True, ctime_before=1_795_000_000_000_000_000, ctime_after=1_795_000_000_004_000_000
+        ),
         messages.Progress(get=1, length=10, held=4, bytes_per_second=2, parents=3, receipt=RECEIPT),
         messages.Done(get=1, path="/srv/data", length=10, task=TASK, generation=GENERATION, receipt=RECEIPT),
         messages.Sorry(get=1, code="no_space", text="3 GiB are missing", retry_after=1.5),

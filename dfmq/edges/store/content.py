@@ -114,12 +114,12 @@ class Store:
 
     def pin(self, task: TaskId, pinned: bool) -> None:
         """In use, never to be evicted; or not any more. Who begins to use a content that was touched from outside is
-        told `damaged` at once, from within: it must not be given away before `open` or `load` has proven it."""
+        told `doubted` at once, from within: it must not be given away before `open` or `load` has proven it."""
         if pinned:
             self._shelves.pinned.add(task)
             shelf = self._shelves.by_task.get(task)
             if shelf is not None and shelf.was_touched():
-                self._ears.damaged(task, "changed")
+                self._ears.doubted(task)
         else:
             self._shelves.pinned.discard(task)
             self._spans.take_back(task)
@@ -129,6 +129,10 @@ class Store:
         """Somebody is about to be told its path, and may give the file a second name and truncate that: from now on,
         until it is unpinned, no map of it is given out that would still be on its way then."""
         self._spans.lend(task)
+
+    def linked(self, task: TaskId, generation: Generation, before: int, after: int) -> None:
+        """Whom it was lent to has given the file a second name; its ctime was `before` and is `after`."""
+        self._put(task, partial(self._shelves.linked, task, generation, before, after))
 
     def drop(self, task: TaskId) -> None:
         """Delete what there is of the task. Tells nothing."""

@@ -42,6 +42,11 @@ class StoreEars(Protocol):
         """Answers prove: the digest of the whole content, "" when it could not be read."""
         ...
 
+    def doubted(self, task: TaskId) -> None:
+        """Answers pin, at once: somebody may have written to the file of this complete content. `open` or `load` prove
+        it; if it does not prove, `damaged` comes before their answer."""
+        ...
+
     def damaged(self, task: TaskId, why: Why) -> None:
         """What was told of this task does not hold any more. Open or load it to learn what is left, mostly nothing."""
         ...

@@ -40,16 +40,27 @@ class Opening(msgspec.Struct, frozen=True):
 
 
 class Stamp(NamedTuple):
-    """How the data file looked when the last byte was written; another look means somebody else wrote to it."""
+    """How the data file looked when the last byte was written, or when its octets were proven last; another look means
+    that somebody else may have written to it."""
 
     size: int
     mtime_ns: int
     inode: int
+    #: what no writer can set back; a second name changes it too. 0: not known, in journals of before there was one
+    ctime_ns: int = 0
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Stamp:
         """The stamp of a file as it looks now."""
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns)
+
+    def is_like(self, now: Stamp) -> bool:
+        """As far as names, modes and times that were set back do not count, it looks the same."""
+        return self[:3] == now[:3]
+
+    def fits(self, now: Stamp) -> bool:
+        """It looks the same: nobody has written to it since."""
+        return self.is_like(now) and self.ctime_ns in (0, now.ctime_ns)
 
 
 class ChunkLine(NamedTuple):

@@ -47,6 +47,15 @@ class Find(NamedTuple):
     was_rebooted: bool
     #: how the data file looked before anything of it was read
     look: Stamp
+    #: how it looked when the content was finished, if it was
+    stamp: Stamp | None
+    #: every chunk has a line
+    is_whole: bool
+
+    @property
+    def only_ctime_differs(self) -> bool:
+        """A finished content was touched, maybe by no more than another name."""
+        return self.was_touched and self.is_whole and self.stamp is not None and self.stamp.is_like(self.look)
 
 
 def find(folder: Path, task: TaskId, boot: str) -> Find:
@@ -69,7 +78,7 @@ def find(folder: Path, task: TaskId, boot: str) -> Find:
         # Writing on would write into somebody's file: an output of an earlier life whose journal lost its end.
         raise StoreError("it is unfinished, and its file has a second name")
     # Without a stamp nobody was given the content, so its file has no second name, unless somebody made one.
-    was_touched = story.stamp != Stamp.of(look) if story.stamp else is_whole and look.st_nlink > 1
+    was_touched = not story.stamp.fits(Stamp.of(look)) if story.stamp else is_whole and look.st_nlink > 1
     believed_count = 0 if was_touched else len(lines) if same_boot else synced
     unfinished = is_whole and story.stamp is None
     wanted = LINE_BYTES * len(lines) + 16384
@@ -84,6 +93,8 @@ def find(folder: Path, task: TaskId, boot: str) -> Find:
         min(synced, believed_count),
         bool(boot and story.opening.boot) and not same_boot,
         Stamp.of(look),
+        story.stamp,
+        is_whole,
     )
 
 
@@ -94,7 +105,7 @@ def find_again(shelf: Shelf) -> Find:
     except FileNotFoundError as error:
         raise StoreError("the data file is gone") from error
     shelf.close_files()
-    return Find(shelf, [], shelf.lines(), True, True, True, False, 0, False, look)
+    return Find(shelf, [], shelf.lines(), True, True, True, False, 0, False, look, shelf.stamp, True)
 
 
 def _opening_now(story: Replay, boot: str) -> Opening:

@@ -195,11 +195,11 @@ class Shelf:
         self.stamp = stamp
 
     def was_touched(self) -> bool:
-        """The file of the complete content does not look any more as it did: another name of it was written to."""
+        """The file of the complete content does not look any more as it did: it may have been written to."""
         if self.stamp is None:
             return False
         try:
-            return Stamp.of(self.data_path.stat()) != self.stamp
+            return not self.stamp.fits(Stamp.of(self.data_path.stat()))
         except OSError:
             return True
 

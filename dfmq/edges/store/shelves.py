@@ -117,6 +117,8 @@ class Shelves:
                 # The journal of a finished content may stay as it is, for nothing more is written to it.
                 if not find.doubtful and (find.is_finished or not find.must_rewrite):
                     shelf = self._settle(task, find, [], rewrites=False)
+                elif find.only_ctime_differs:
+                    shelf = self._settle_doubted(task, find)
             elif shelf.was_touched():
                 shelf = None
         except (OSError, StoreError) as error:
@@ -138,6 +140,8 @@ class Shelves:
             return
         except StoreError as error:
             log.warning("task %s: what was stored of it is dropped: %s", short(task), error)
+            if shelf is not None:
+                self.damage(shelf)
             self._remove(task)
             then(None)
             return
@@ -166,6 +170,7 @@ class Shelves:
         if (find.was_touched or find.is_shared) and (lost or find.look.size != shelf.content.cut.length):
             # The same octets are in somebody's file: they are neither mended nor trusted. Nor are they cut off there
             # when the file goes on beyond the content.
+            self.damage(shelf)
             self._remove(task)
             return None
         lines = [*find.believed, *good]
@@ -180,6 +185,15 @@ class Shelves:
                 log.warning("task %s: its journal cannot be shortened: %s", short(task), error)
         self.by_task[task] = shelf
         return shelf
+
+    def _settle_doubted(self, task: TaskId, find: Find) -> Shelf:
+        """Take in, unproven, a finished content whose file got or lost a name, or was written to and set back. It keeps
+        its former stamp: so each chunk is proven when it is read, and all of it when it is wanted here."""
+        for line in find.doubtful:
+            find.shelf.add(line)
+        find.shelf.stamp = find.stamp
+        self.by_task[task] = find.shelf
+        return find.shelf
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -285,6 +299,18 @@ class Shelves:
         if self.by_task.get(shelf.task) is shelf:
             self._remove(shelf.task)
             self.ears.damaged(shelf.task, why)
+
+    def linked(self, task: TaskId, generation: Generation, before: int, after: int) -> None:
+        """Our own client gave the file a name, and looked at its ctime: nothing else was done to it in between. So what
+        we knew of it before holds after. Where that does not follow (somebody else linked it, or wrote), it is proven
+        when it is wanted next."""
+        shelf = self.current(task, generation)
+        if shelf is None or shelf.stamp is None or shelf.stamp.ctime_ns != before:
+            return
+        try:
+            shelf.finish(shelf.stamp._replace(ctime_ns=after))
+        except (OSError, StoreError) as error:
+            log.warning("task %s: its new name cannot be noted: %s", short(task), error)
 
     def unpinned(self, task: TaskId) -> None:
         """The task is not in use any more: note when it was, and let go of its files."""

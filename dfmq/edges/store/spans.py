@@ -134,7 +134,7 @@ def _span(window: Window, offset: int, length: int, *, may_map: bool) -> memoryv
     shelf, look = window.shelf, window.look()
     if length <= 0 or offset < 0 or offset + length > look.st_size:
         raise _short(shelf, offset, length, look.st_size)
-    if shelf.stamp is not None and shelf.stamp != Stamp.of(look):
+    if shelf.stamp is not None and not shelf.stamp.fits(Stamp.of(look)):
         window.unmap()
         return _proven(window, offset, length)
     if look.st_nlink == 1 and may_map and look.st_size >= LEAST_MAPPED_BYTES:
@@ -157,7 +157,7 @@ def _read(window: Window, offset: int, length: int) -> bytes:
 
 def _proven(window: Window, offset: int, length: int) -> bytes:
     """The octets of a finished file that was touched since: each chunk of them is proven anew. Touching alone (a new
-    time, as rsync or touch give) is no damage, and xxh3 costs less than fetching again."""
+    time, as rsync or touch give, another name or mode) is no damage, and xxh3 costs less than fetching again."""
     shelf, cut = window.shelf, window.shelf.content.cut
     digest = hashing.chunk_digester(shelf.content.algorithm)
     parts, at = [], offset

@@ -8,7 +8,17 @@ from collections.abc import Callable
 import msgspec
 
 from dfmq.errors import InvariantViolated, SettingsError
-from dfmq.machines.effects import DropTask, FinishStore, LendTask, OpenStore, PeerEffect, PinTask, Record, TellClient
+from dfmq.machines.effects import (
+    DropTask,
+    FinishStore,
+    LendTask,
+    NoteLink,
+    OpenStore,
+    PeerEffect,
+    PinTask,
+    Record,
+    TellClient,
+)
 from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.clients import Clients, Wish
 from dfmq.machines.peer.download import Download
@@ -17,10 +27,10 @@ from dfmq.machines.peer.intake import Intake
 from dfmq.machines.peer.limits import TokenBucket
 from dfmq.machines.peer.neighbours import Neighbours
 from dfmq.machines.peer.session import FIRST_PATIENCE_SECONDS, LATER_PATIENCE_SECONDS, Session
-from dfmq.model.ids import TaskId
+from dfmq.model.ids import Generation, TaskId
 from dfmq.model.settings import PeerSettings
 from dfmq.model.task import shown, task_id, validate
-from dfmq.wire.messages import Get, Lost, Receipt, Sorry
+from dfmq.wire.messages import Get, Lost, Receipt, Release, Sorry
 
 #: How often it is looked at whether a get has waited too long; seconds.
 TICK_SECONDS = 0.5
@@ -71,10 +81,15 @@ class Gets:
         effects.append(Record("get.started", fields))
         return effects + self._seat(wish, now)
 
-    def release(self, client: bytes, get: int, now: float) -> list[PeerEffect]:
+    def release(self, client: bytes, message: Release, now: float) -> list[PeerEffect]:
         """The client has what it wants, or wants it no more."""
-        wish = self.clients.find(client, get)
-        return self._release(wish, now) if wish is not None else []
+        wish = self.clients.find(client, message.get)
+        if wish is None:
+            return []
+        effects: list[PeerEffect] = []
+        if message.linked and wish.standing == "kept":
+            effects.append(NoteLink(wish.task, Generation(wish.generation), message.ctime_before, message.ctime_after))
+        return effects + self._release(wish, now)
 
     def lost(self, client: bytes, now: float) -> list[PeerEffect]:
         """The client is gone, and so are its gets."""

@@ -151,6 +151,13 @@ class Keeping:
             effects += self._gets.settle(download, download.proved(event.algorithm, event.hex), now)
         return effects
 
+    def doubted(self, event: told.StoreDoubted, now: float) -> Effects:
+        """What is about to be given away may have been written to: the store is to be opened again before."""
+        holding = self._holdings.get(event.task)
+        if holding is not None and holding.is_complete:
+            holding.is_open = False
+        return []
+
     def damaged(self, event: told.StoreDamaged, now: float) -> Effects:
         """What stood in the store is no good any more, and gone: begin again with nothing."""
         task = event.task

@@ -109,6 +109,7 @@ class PeerMachine:
             told.StoreOpened: keeping.opened,
             told.StoreFailed: keeping.failed,
             told.ContentProved: keeping.proved,
+            told.StoreDoubted: keeping.doubted,
             told.StoreDamaged: keeping.damaged,
             told.SourceAnswered: lambda event, now: self._keeping.fetched(self._fetching.answered, event, now),
             told.SourceEnded: lambda event, now: self._keeping.fetched(self._fetching.ended, event, now),
@@ -242,7 +243,7 @@ class PeerMachine:
         if isinstance(message, Get):
             return self._gets.get(client, message, now) + self._fetching.pace()
         if isinstance(message, Release):
-            return self._gets.release(client, message.get, now) + self._fetching.pace()
+            return self._gets.release(client, message, now) + self._fetching.pace()
         return []
 
     # ── the host ──────────────────────────────────────────────────────────────────────────────────────────────
