@@ -43,13 +43,23 @@ class Reader:
         self.source_bytes = 0
         self.settings = SourceSettings(**settings)
         self.starts = 0
+        #: somebody on this host gets the task, at most so fast
+        self.is_wanted, self.limit = False, 0
         self.start()
 
     def start(self) -> None:
         """A new process: nothing is in memory."""
         self.holdings = Holdings()
         self.starts += 1
-        self.fetching = Fetching(self.holdings, self.settings, "xxh3_128", random.Random(self.starts), Alarm())
+        self.fetching = Fetching(
+            self.holdings,
+            self.settings,
+            "xxh3_128",
+            random.Random(self.starts),
+            Alarm(),
+            limit_of=lambda _: self.limit,
+            is_wanted=lambda _: self.is_wanted,
+        )
         self.ask: want.AskSource | None = None
         self.read: want.ReadSource | None = None
         self.position = 0

@@ -78,6 +78,9 @@ class Bodies:
         """Whoever gets a task, and how fast, may have changed: reads go on at the rate that is wanted now."""
         effects: list[PeerEffect] = []
         for task, reading in self._readings.main.items():
+            if self._readings.is_orphan(reading):
+                # What limit those have who may still want it is not known: it keeps the one it had.
+                continue
             rate = self._limit_of(task)
             if reading.state == "reading" and reading.ask is not None and reading.rate != rate:
                 reading.rate = rate

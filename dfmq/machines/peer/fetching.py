@@ -40,15 +40,16 @@ class Fetching:
         alarm: Alarm,
         cut: Callable[[int | None], PieceMap] = pieces.cut,
         limit_of: Callable[[TaskId], int] = lambda task: 0,
+        is_wanted: Callable[[TaskId], bool] = lambda task: False,
     ) -> None:
         """`algorithm`: of the chunk digests the node computes. `cut`: how a content of that length is cut. `limit_of`:
-        bytes per second that those who get the task here want at most, 0 any."""
+        bytes per second that those who get the task here want at most, 0 any. `is_wanted`: whether there are any."""
         self._holdings = holdings
         self._cut = cut
         self._questions = Questions(settings, rng, alarm)
         self._announcements = Announcements()
         self._generations = Generations(settings, algorithm, rng, cut)
-        readings = self._readings = Readings(holdings, self._questions, self._announcements)
+        readings = self._readings = Readings(holdings, self._questions, self._announcements, alarm, is_wanted)
         bodies = self._bodies = Bodies(
             holdings, readings, self._questions, self._announcements, settings.window_bytes, limit_of
         )
@@ -83,8 +84,8 @@ class Fetching:
         return self._readings.detach(PermitId(message.permit), now)
 
     def forget_broker(self, now: float) -> list[PeerEffect]:
-        """The broker is lost, and with it all permits. What is being read is read on: the next permit for it is served
-        from there."""
+        """The broker is lost, and with it all permits. What is being read is read on for a while: the next permit is
+        served from there."""
         self._announcements.forget_all()
         return self._readings.detach_all(now)
 
@@ -222,15 +223,16 @@ class Fetching:
     # ── time, and the books ───────────────────────────────────────────────────────────────────────────────────
 
     def deadline(self, now: float) -> list[PeerEffect]:
-        """Tries that have become due."""
-        effects: list[PeerEffect] = []
+        """Tries that have become due, and reads that are over."""
+        effects = self._readings.deadline(now)
         for reading in self._questions.due(now):
             effects += self._readings.ask(reading)
         return effects
 
     def next_deadline(self) -> float | None:
         """When `deadline` is to be called at the latest."""
-        return self._questions.next_deadline()
+        instants = (self._questions.next_deadline(), self._readings.next_deadline())
+        return min((at for at in instants if at is not None), default=None)
 
     def check(self) -> None:
         """See the class's law."""

@@ -80,8 +80,10 @@ class PeerMachine:
         self._neighbours = Neighbours(peer, rng, alarm)
         self._upload = Upload(self._holdings, settings.up_limit, alarm)
         self._gets = Gets(settings, self._holdings, self._session, self._intake, self._neighbours, alarm)
-        limit_of = self._gets.clients.limit_of
-        self._fetching = Fetching(self._holdings, settings.source, algorithm, rng, alarm, cut, limit_of)
+        clients = self._gets.clients
+        self._fetching = Fetching(
+            self._holdings, settings.source, algorithm, rng, alarm, cut, clients.limit_of, clients.wants
+        )
         self._gauge = PressureGauge()
         keeping = self._keeping = Keeping(
             self._holdings, self._session, self._gets, self._intake, self._upload, self._fetching, self._neighbours

@@ -3,8 +3,11 @@ and what comes of it is in reading; what the broker and the source say, in fetch
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import LoadTask, PeerEffect, Record
+from dfmq.machines.peer.alarm import Alarm, AlarmedDeadlines
 from dfmq.machines.peer.announcements import Announcements
 from dfmq.machines.peer.holding import Holdings
 from dfmq.machines.peer.questions import Questions
@@ -12,12 +15,28 @@ from dfmq.machines.peer.reading import Reading, State
 from dfmq.model.ids import PermitId, TaskId
 from dfmq.model.task import shown
 
+#: A read whose permits went with their broker goes on so long for nobody: a permit of the next broker finds it still
+#: going. Then it is over, unless somebody here wants it.
+ORPHAN_SECONDS = 60.0
+
 
 class Readings:
     """Law: a task has at most one reading that takes its content, and that is in `main`; every permit stands with the
-    one reading that serves it; a reading that is over stands nowhere, and who was queued behind it goes on."""
+    one reading that serves it; a reading that is over stands nowhere, and who was queued behind it goes on; one without
+    a permit has a deadline."""
 
-    def __init__(self, holdings: Holdings, questions: Questions, announcements: Announcements) -> None:
+    def __init__(
+        self,
+        holdings: Holdings,
+        questions: Questions,
+        announcements: Announcements,
+        alarm: Alarm,
+        is_wanted: Callable[[TaskId], bool],
+    ) -> None:
+        """`is_wanted`: whether somebody on this host gets the task."""
+        self._is_wanted = is_wanted
+        #: tasks that are read without a permit → until when
+        self._orphans: AlarmedDeadlines[TaskId] = AlarmedDeadlines(alarm)
         self._holdings = holdings
         self._questions = questions
         self._announcements = announcements
@@ -43,6 +62,7 @@ class Readings:
         """The permit is served by what is being read already."""
         main.permits[permit] = None
         self._by_permit[permit] = main
+        self._orphans.clear(main.task)
         return self._announcements.settled(main, now) if main.is_settled else []
 
     def detach(self, permit: PermitId, now: float) -> list[PeerEffect]:
@@ -53,13 +73,17 @@ class Readings:
         del reading.permits[permit]
         if reading.permits:
             return []
+        return self._quit(reading, now)
+
+    def _quit(self, reading: Reading, now: float) -> list[PeerEffect]:
+        """It is wanted no more."""
         effects: list[PeerEffect] = []
         if count := reading.tell_bytes():
             effects.append(Record("source.quit", {"task": reading.task, "bytes": count}))
         return effects + self.remove(reading, now)
 
     def detach_all(self, now: float) -> list[PeerEffect]:
-        """All permits are void. What is being read is read on, what only asks is not."""
+        """All permits are void. What is being read is read on for a while, what only asks is not."""
         effects: list[PeerEffect] = []
         readings = dict.fromkeys(self._by_permit.values())
         self._by_permit.clear()
@@ -67,7 +91,28 @@ class Readings:
             reading.permits.clear()
             if reading.only_asks:
                 effects += self.remove(reading, now)
+            else:
+                self._orphans.set(reading.task, now + ORPHAN_SECONDS)
         return effects
+
+    def is_orphan(self, reading: Reading) -> bool:
+        """It is read by nobody's leave, and for nobody here."""
+        return not reading.permits and not self._is_wanted(reading.task)
+
+    def deadline(self, now: float) -> list[PeerEffect]:
+        """What is read by nobody's leave, and for nobody here, is given up."""
+        effects: list[PeerEffect] = []
+        for task in self._orphans.due(now):
+            reading = self.main[task]
+            if self.is_orphan(reading):
+                effects += self._quit(reading, now)
+            else:
+                self._orphans.set(task, now + ORPHAN_SECONDS)
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """When `deadline` is to be called at the latest."""
+        return self._orphans.next()
 
     def in_state(self, task: TaskId, state: State) -> list[Reading]:
         """The readings of a task that are in this state."""
@@ -136,6 +181,7 @@ class Readings:
         reading.permits.clear()
         if self.main.get(reading.task) is reading:
             del self.main[reading.task]
+            self._orphans.clear(reading.task)
             for queued in self.in_state(reading.task, "queued"):
                 effects += self.start(queued, now)
         return effects
@@ -149,6 +195,8 @@ class Readings:
                 raise InvariantViolated(f"task {reading.task.hex()}: serves a permit that is another's")
         if any(permit not in reading.permits for permit, reading in self._by_permit.items()):
             raise InvariantViolated("a permit is served by nobody")
+        if any((self._orphans.at(task) is None) != bool(reading.permits) for task, reading in self.main.items()):
+            raise InvariantViolated("a read without a permit goes on for ever, or one with a permit does not")
         if any(task != reading.task or reading.only_asks for task, reading in self.main.items()):
             raise InvariantViolated("a reading that only asks stands for a task's one reading")
         self._questions.check(everyone)
