@@ -61,6 +61,16 @@ class Fetching:
         """The task's pieces come (or are about to come) from the source, through us."""
         return task in self._readings.main
 
+    @property
+    def reads_any(self) -> bool:
+        """Any task's pieces do."""
+        return bool(self._readings.main)
+
+    def asked_for(self, number: PermitId) -> TaskId | None:
+        """The task an open question is about."""
+        reading = self._questions.of(number)
+        return reading.task if reading is not None else None
+
     # ── what the broker says ──────────────────────────────────────────────────────────────────────────────────
 
     def permitted(self, message: Permit, now: float) -> list[PeerEffect]:
@@ -137,9 +147,7 @@ class Fetching:
                 reading.state = "queued"
                 return effects
             if reading.wants_content or (is_news and not main.permits):
-                for permit in reading.permits:
-                    effects += self._readings.attach(permit, main, now)
-                return effects
+                return effects + self._readings.hand_over(reading, main, now)
         # What is being read now is what there is now; if the source has changed meanwhile, ask again soon.
         same = main is None or rules.is_same(reading, holding, answer) or rules.goes_on(holding, answer)
         fresh = rules.fresh_seconds(answer) if same else 0.0

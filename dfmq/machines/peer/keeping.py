@@ -22,6 +22,7 @@ from dfmq.model.pieces import flaw
 from dfmq.wire.messages import Have, Held, Lost
 
 Effects = list[PeerEffect]
+Answered = told.SourceAnswered | told.SourceEnded | told.SourceBroke
 
 
 class Keeping:
@@ -48,6 +49,11 @@ class Keeping:
         self._upload = upload
         self._fetching = fetching
         self._neighbours = neighbours
+        self._answers: dict[type, Callable[[Any, float], Effects]] = {
+            told.SourceAnswered: fetching.answered,
+            told.SourceEnded: fetching.ended,
+            told.SourceBroke: fetching.broke,
+        }
 
     # ── chunks on the disk ────────────────────────────────────────────────────────────────────────────────────
 
@@ -105,7 +111,7 @@ class Keeping:
         task = event.task
         download = self._gets.downloads.get(task)
         is_new = task not in self._holdings
-        effects = self.fetched(self._fetching.loaded, event, now)
+        effects = self.fetched(self._fetching.loaded, event, now, task)
         holding = self._holdings.get(task)
         if download is not None and download.phase == "loading":
             return self._gets.settle(download, effects + download.ask(now), now)
@@ -119,7 +125,7 @@ class Keeping:
         if holding is None or holding.content.generation != event.generation:
             return []
         held = holding.held
-        effects = self.fetched(self._fetching.opened, event, now)
+        effects = self.fetched(self._fetching.opened, event, now, event.task)
         if holding.held != held and not self._fetching.reads(event.task):
             effects += self.say_held(holding)
         effects += self._gets.finish(holding)
@@ -199,9 +205,10 @@ class Keeping:
     def source_chunk(self, event: told.SourceChunk, now: float) -> Effects:
         """A chunk of a source's body."""
         self._intake.purse.spent(event.length, now)
-        if any((holding := self._holdings.get(task)) and holding.leftover for task in self._gets.downloads):
+        task = self._fetching.asked_for(event.permit)
+        if task in self._gets.downloads and (holding := self._holdings.get(task)) and holding.leftover:
             # Reading may write what is left over from an earlier life again: the long way, which counts that right.
-            effects = self.fetched(self._fetching.chunk, event, now)
+            effects = self.fetched(self._fetching.chunk, event, now, task)
         else:
             effects = self._fetching.chunk(event, now)
             self._count_source(effects, now)
@@ -219,25 +226,30 @@ class Keeping:
                 if download.bucket is not None:
                     download.bucket.take(length, now)
 
-    def fetched(self, call: Callable[[Any, float], Effects], event: Any, now: float) -> Effects:
-        """Let fetching do something rare; then see what of it concerns downloads and children."""
-        holdings, downloads = self._holdings, self._gets.downloads
-        before = {task: holdings[task].proven_bytes() for task in downloads if task in holdings}
+    def answered(self, event: Answered, now: float) -> Effects:
+        """What the source says to a question."""
+        call: Callable[[Any, float], Effects] = self._answers[type(event)]
+        return self.fetched(call, event, now, self._fetching.asked_for(event.permit))
+
+    def fetched(self, call: Callable[[Any, float], Effects], event: Any, now: float, task: TaskId | None) -> Effects:
+        """Let fetching do something rare for this task (None: for nobody's); then see what of it concerns its download
+        and its children."""
+        holdings = self._holdings
+        download = self._gets.downloads.get(task) if task is not None else None
+        holding = holdings.get(task) if task is not None else None
+        before = holding.proven_bytes() if download is not None and holding is not None else 0
         effects = call(event, now)
         sealed = [effect.task for effect in effects if isinstance(effect, SealStore)]
         self._count_source(effects, now)
         effects = self._gets.guard(effects) + self.changed(now)
-        for task in sealed:
-            effects += self._upload.task_changed(task, now)
-        for download in list(downloads.values()):
-            present = holdings.get(download.task)
-            if present is None:
-                continue
-            # What is here and did not just come was found in the store; what is gone is not believed any more.
-            if present.proven_bytes() != before.get(download.task, 0):
-                download.tally.from_store += present.proven_bytes() - download.tally.total
-            effects += self._gets.settle(download, self._gets.finish(present) + download.look(now), now)
-        return effects
+        for ended in sealed:
+            effects += self._upload.task_changed(ended, now)
+        if download is None or (present := holdings.get(download.task)) is None:
+            return effects
+        # What is here and did not just come was found in the store; what is gone is not believed any more.
+        if (proven := present.proven_bytes()) != before:
+            download.tally.from_store += proven - download.tally.total
+        return effects + self._gets.settle(download, self._gets.finish(present) + download.look(now), now)
 
     def changed(self, now: float) -> Effects:
         """Where one content took another's place, those who are at the old one are told."""

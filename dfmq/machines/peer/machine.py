@@ -113,9 +113,9 @@ class PeerMachine:
             told.ContentProved: keeping.proved,
             told.StoreDoubted: keeping.doubted,
             told.StoreDamaged: keeping.damaged,
-            told.SourceAnswered: lambda event, now: self._keeping.fetched(self._fetching.answered, event, now),
-            told.SourceEnded: lambda event, now: self._keeping.fetched(self._fetching.ended, event, now),
-            told.SourceBroke: lambda event, now: self._keeping.fetched(self._fetching.broke, event, now),
+            told.SourceAnswered: keeping.answered,
+            told.SourceEnded: keeping.answered,
+            told.SourceBroke: keeping.answered,
             told.HostSampled: self._sampled,
         }
 
@@ -187,7 +187,7 @@ class PeerMachine:
         effects += self._neighbours.deadline(self._holdings, now)
         fetching_at = self._fetching.next_deadline()
         if fetching_at is not None and fetching_at <= now:
-            effects += self._keeping.fetched(lambda _, at: self._fetching.deadline(at), None, now)
+            effects += self._fetching.deadline(now)
         state = session.state
         up_rate = self._intake.up_rate = self._upload.up_rate(now)
         down_rate = self._intake.meter.rate(now)
@@ -269,8 +269,7 @@ class PeerMachine:
 
     def is_idle_since(self, now: float) -> float | None:
         """Since when nothing is asked of this peer; None: a client, a download or an upload is at it."""
-        reads = any(self._fetching.reads(task) for task in self._holdings)
-        if len(self._gets.clients) or self._upload.active or reads:
+        if len(self._gets.clients) or self._upload.active or self._fetching.reads_any:
             self._used_at = now
             return None
         return self._used_at

@@ -43,6 +43,8 @@ class Readings:
         #: the one that reads, or is going to
         self.main: dict[TaskId, Reading] = {}
         self._by_permit: dict[PermitId, Reading] = {}
+        #: all of them, the oldest first
+        self._by_task: dict[TaskId, list[Reading]] = {}
 
     # ── who serves a permit ───────────────────────────────────────────────────────────────────────────────────
 
@@ -56,6 +58,7 @@ class Readings:
             self.main[reading.task] = reading
         reading.permits[permit] = None
         self._by_permit[permit] = reading
+        self._by_task.setdefault(reading.task, []).append(reading)
         return self.start(reading, now)
 
     def attach(self, permit: PermitId, main: Reading, now: float) -> list[PeerEffect]:
@@ -64,6 +67,14 @@ class Readings:
         self._by_permit[permit] = main
         self._orphans.clear(main.task)
         return self._announcements.settled(main, now) if main.is_settled else []
+
+    def hand_over(self, reading: Reading, main: Reading, now: float) -> list[PeerEffect]:
+        """All permits of a reading are served by what is being read; it is over."""
+        permits = list(reading.permits)
+        effects = self.remove(reading, now)
+        for permit in permits:
+            effects += self.attach(permit, main, now)
+        return effects
 
     def detach(self, permit: PermitId, now: float) -> list[PeerEffect]:
         """The permit is void."""
@@ -116,11 +127,7 @@ class Readings:
 
     def in_state(self, task: TaskId, state: State) -> list[Reading]:
         """The readings of a task that are in this state."""
-        return [reading for reading in self._everyone() if reading.task == task and reading.state == state]
-
-    def _everyone(self) -> list[Reading]:
-        """Every reading there is, each once."""
-        return list(dict.fromkeys([*self.main.values(), *self._by_permit.values()]))
+        return [reading for reading in self._by_task.get(task, ()) if reading.state == state]
 
     # ── how one goes ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -179,6 +186,10 @@ class Readings:
         for permit in reading.permits:
             self._by_permit.pop(permit, None)
         reading.permits.clear()
+        readings = self._by_task[reading.task]
+        readings.remove(reading)
+        if not readings:
+            del self._by_task[reading.task]
         if self.main.get(reading.task) is reading:
             del self.main[reading.task]
             self._orphans.clear(reading.task)
@@ -188,7 +199,10 @@ class Readings:
 
     def check(self) -> None:
         """See the class's law."""
-        everyone = self._everyone()
+        everyone = list(dict.fromkeys([*self.main.values(), *self._by_permit.values()]))
+        by_task = [(task, reading) for task, readings in self._by_task.items() for reading in readings]
+        if len(by_task) != len(everyone) or {(reading.task, reading) for reading in everyone} != set(by_task):
+            raise InvariantViolated("the readings of tasks are others than those that are read or serve a permit")
         for reading in everyone:
             reading.check()
             if any(self._by_permit.get(permit) is not reading for permit in reading.permits):
