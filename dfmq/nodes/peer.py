@@ -20,19 +20,20 @@ from dfmq.edges.bus.links import Parents, Pipelines
 from dfmq.edges.bus.loop import Drain
 from dfmq.edges.source.base import Sources
 from dfmq.edges.store.content import Store
-from dfmq.edges.store.ears import Why
 from dfmq.errors import ProtocolError, SettingsError, StoreError
 from dfmq.machines import effects as do
 from dfmq.machines import events as told
 from dfmq.machines.peer.machine import PeerMachine
-from dfmq.model.ids import PEER_ID_BYTES, Generation, HostId, LeaseId, PeerId, TaskId
+from dfmq.model.ids import PEER_ID_BYTES, HostId, LeaseId, PeerId, TaskId
 from dfmq.model.settings import PeerSettings
 from dfmq.model.task import Shelved
 from dfmq.nodes.driver import Driver
 from dfmq.nodes.fetch import Fetches
 from dfmq.nodes.hearing import Hearing
+from dfmq.nodes.hops import Hops
 from dfmq.nodes.mail import Mail
 from dfmq.nodes.remains import Remains
+from dfmq.nodes.store_talk import StoreTalk
 from dfmq.wire import codec, envelope, topics
 from dfmq.wire.messages import Answer, Ask, Error, Welcome
 
@@ -44,37 +45,6 @@ SAMPLE_SECONDS = 2.0
 WRITE_WITHIN_SECONDS = 0.1
 
 Context = zmq.Context[zmq.Socket[bytes]]
-
-
-class _Ears:
-    """What the store tells, as events of the machine. Called in the store's threads."""
-
-    def __init__(self, hop: Callable[[Any], None], recalled: Callable[[TaskId, Shelved | None], None]) -> None:
-        self._hop = hop
-        self.recalled = recalled
-
-    def loaded(self, task: TaskId, shelved: Shelved | None) -> None:
-        self._hop(told.StoreLoaded(task, shelved))
-
-    def opened(
-        self, task: TaskId, generation: Generation, held: int, partial: dict[int, int], proofs: dict[int, bytes]
-    ) -> None:
-        self._hop(told.StoreOpened(task, generation, held, partial, proofs))
-
-    def failed(self, task: TaskId, code: str, text: str) -> None:
-        self._hop(told.StoreFailed(task, code, text))
-
-    def stored(self, task: TaskId, generation: Generation, chunks: list[tuple[int, int]]) -> None:
-        self._hop(told.ChunksStored(task, generation, chunks))
-
-    def proved(self, task: TaskId, generation: Generation, algorithm: str, hexadecimal: str) -> None:
-        self._hop(told.ContentProved(task, generation, algorithm, hexadecimal))
-
-    def doubted(self, task: TaskId) -> None:
-        self._hop(told.StoreDoubted(task))
-
-    def damaged(self, task: TaskId, why: Why) -> None:
-        self._hop(told.StoreDamaged(task, why))
 
 
 class PeerNode:
@@ -103,7 +73,7 @@ class PeerNode:
         self._broker_turn = 0
         self.peer = PeerId(secrets.token_bytes(PEER_ID_BYTES))
         self._digest = hashing.chunk_digest
-        self._store = Store(Path(settings.home), settings.store, _Ears(self._hop, self._recalled))
+        self._store = Store(Path(settings.home), settings.store, StoreTalk(self._hop, self._recalled), wakes=False)
         self._remains = Remains(self._store, loop, self._feed)
         self._fetches = Fetches(
             Sources(settings.source),
@@ -122,6 +92,7 @@ class PeerNode:
             name=advertise,
         )
         self._driver = Driver(self.machine, loop, self._hands(), self._flush, failed)
+        self._hops = Hops(loop, self._driver)
         self._to_broker, self._to_parents, self._to_neighbours = Mail[None](), Mail[str](), Mail[bytes]()
         self._to_children, self._to_clients = Mail[bytes](), Mail[bytes]()
         self._writing: asyncio.TimerHandle | None = None
@@ -198,17 +169,15 @@ class PeerNode:
 
     def _hop(self, event: Any) -> None:
         """From a worker thread into the loop's."""
-        self._loop.call_soon_threadsafe(self._hopped, event)
+        self._hops.put(self._hopped, event)
 
     def _recalled(self, task: TaskId, shelved: Shelved | None) -> None:
-        self._loop.call_soon_threadsafe(self._remains.recalled, task, shelved)
+        self._hops.put(lambda found: self._remains.recalled(*found), (task, shelved))
 
     def _hopped(self, event: Any) -> None:
         if isinstance(event, told.ChunksStored):
             self._fetches.written()
-        self._driver.begin()
         self._feed(event)
-        self._driver.end()
 
     def _messages(self, frames: list[bytes], decoder: codec.Decoder[Any]) -> list[Any]:
         """The messages in these frames; what is garbage is counted and dropped."""
@@ -375,6 +344,7 @@ class PeerNode:
 
     def _flush(self) -> None:
         """The turn's end: what was gathered goes out."""
+        self._store.wake()
         if self._to_broker:
             try:
                 for _, messages in self._to_broker.take():

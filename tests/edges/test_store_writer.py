@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +85,31 @@ def test_a_chunk_that_may_wait_is_written_with_what_wakes_the_thread_next() -> N
     thread = Writer(write, most_asleep=3)
     thread.put_chunk(chunk(0, b"ab"), may_wait=True)
     thread.put_chunk(chunk(2, b"c"))
+    thread.wake()
     assert batches.get(timeout=10) == [0, 2], "the second may not wait"
     thread.put_chunk(chunk(3, b"ab"), may_wait=True)
     thread.put_chunk(chunk(5, b"cd"), may_wait=True)
+    thread.wake()
     assert batches.get(timeout=10) == [3, 5], "that many bytes may not wait"
     thread.put_chunk(chunk(7, b"a"), may_wait=True)
     thread.wake()
+    thread.flush()
     assert batches.get(timeout=10) == [7]
     thread.put_chunk(chunk(8, b"a"), may_wait=True)
     thread.end()
     assert batches.get(timeout=10) == [8]
+
+
+def test_jobs_that_were_lined_up_are_begun_when_the_thread_is_woken_in_the_order_they_came() -> None:
+    done: queue.Queue[int] = queue.Queue()
+    thread = Writer(lambda batch: [])
+    for number in range(3):
+        thread.line_up(partial(done.put, number))
+    thread.wake()
+    assert [done.get(timeout=10) for _ in range(3)] == [0, 1, 2]
+    thread.line_up(partial(done.put, 3))
+    thread.end()
+    assert done.get(timeout=10) == 3
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

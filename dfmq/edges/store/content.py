@@ -34,8 +34,9 @@ class Store:
     Raises InvariantViolated when the owner breaks its promises, or when the writer's thread has died of a bug.
     """
 
-    def __init__(self, home: Path, settings: StoreSettings, hear: StoreEars) -> None:
-        """Raises SettingsError when there can be no store in `home`."""
+    def __init__(self, home: Path, settings: StoreSettings, hear: StoreEars, *, wakes: bool = True) -> None:
+        """`wakes` False: the owner asks for many things in a row, and says `wake` after it. Raises SettingsError when
+        there can be no store in `home`."""
         self._folder = home / TASKS
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -46,6 +47,7 @@ class Store:
             ) from error
         self._most_queued = 2 * settings.write_behind_bytes + _QUEUE_SLACK_BYTES
         self._ears = hear
+        self._wakes = wakes
         self._spans = Spans()
         self._writer = Writer(lambda batch: self._scribe.write(batch), min(2 << 20, settings.write_behind_bytes // 4))
         self._shelves = Shelves(self._folder, settings, hear, self._writer.put, self._spans.forget)
@@ -61,6 +63,7 @@ class Store:
         """See what there is of a task that nobody asked for, as far as that costs next to nothing. Answered by
         `recalled`."""
         self._put(task, partial(self._shelves.recall, task))
+        self.wake()
 
     def open(self, task: TaskId, content: Content, request: Request, etag: str = "", last_modified: str = "") -> None:
         """Make ready to write this content; another generation's is deleted. Answered by `opened` or `failed`."""
@@ -95,10 +98,16 @@ class Store:
             )
         self._check_alive()
         self._writer.put_chunk(Chunk(shelf, offset, piece, chunk, digest, view), may_wait=may_wait)
+        if self._wakes:
+            self._writer.wake()
+
+    def wake(self) -> None:
+        """Begin with what was asked for and may not wait; returns at once."""
+        self._writer.wake()
 
     def flush(self) -> None:
         """Write what may wait; returns at once."""
-        self._writer.wake()
+        self._writer.flush()
 
     def seal(self, task: TaskId, generation: Generation, length: int) -> None:
         """A growing content has ended at `length` octets. Tells only of failure."""
@@ -140,7 +149,9 @@ class Store:
 
     def _put(self, task: TaskId, job: Job) -> None:
         self._check_alive()
-        self._writer.put(partial(self._shelves.when_ready, task, job))
+        self._writer.line_up(partial(self._shelves.when_ready, task, job))
+        if self._wakes:
+            self._writer.wake()
 
     def _check_alive(self) -> None:
         if not self._writer.is_alive:
