@@ -58,16 +58,17 @@ class Find(NamedTuple):
         return self.was_touched and self.is_whole and self.stamp is not None and self.stamp.is_like(self.look)
 
 
-def find(folder: Path, task: TaskId, boot: str) -> Find:
+def find(folder: str, task: TaskId, boot: str) -> Find:
     """Read a task's remains. Raises FileNotFoundError when there are none, StoreError when they are of no use, and
     OSError."""
-    path = folder / JOURNAL
-    if path.stat().st_size > _MOST_JOURNAL:
-        raise StoreError(f"the journal has {path.stat().st_size} octets")
-    octets = path.read_bytes()
+    # Mostly there is nothing, and that is seen by one look.
+    size = os.stat(f"{folder}/{JOURNAL}").st_size
+    if size > _MOST_JOURNAL:
+        raise StoreError(f"the journal has {size} octets")
+    octets = Path(folder, JOURNAL).read_bytes()
     story = journal.replay(octets, task)
     try:
-        look = (folder / DATA).stat()
+        look = os.stat(f"{folder}/{DATA}")
     except FileNotFoundError as error:
         raise StoreError("the data file is gone") from error
     shelf = Shelf(folder, task, _opening_now(story, boot), look.st_ino)
@@ -101,7 +102,7 @@ def find(folder: Path, task: TaskId, boot: str) -> Find:
 def find_again(shelf: Shelf) -> Find:
     """A complete content whose file was touched since: none of it is believed. Raises StoreError when it is gone."""
     try:
-        look = Stamp.of(shelf.data_path.stat())
+        look = Stamp.of(os.stat(shelf.data_path))
     except FileNotFoundError as error:
         raise StoreError("the data file is gone") from error
     shelf.close_files()
@@ -168,7 +169,7 @@ def prove(shelf: Shelf, lines: Iterable[ChunkLine], is_stopped: Callable[[], boo
 def rewrite(shelf: Shelf, lines: list[ChunkLine], synced_count: int) -> None:
     """Write a short journal in place of the old one: the opening, these lines, the first `synced_count` of them under
     a sync mark. Raises OSError."""
-    fresh = shelf.folder / (JOURNAL + ".new")
+    fresh = shelf.journal_path + ".new"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(fd, "wb") as file:
         file.write(journal.opening_record(shelf.opening))
@@ -179,7 +180,7 @@ def rewrite(shelf: Shelf, lines: list[ChunkLine], synced_count: int) -> None:
             file.write(journal.finished_record(shelf.stamp))
         file.flush()
         os.fsync(file.fileno())
-    os.replace(fresh, shelf.folder / JOURNAL)
+    os.replace(fresh, shelf.journal_path)
 
 
 def _write_lines(file: BinaryIO, lines: list[ChunkLine]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from pathlib import Path
 
 from dfmq.edges.hashing import DIGEST_BYTES
 from dfmq.edges.store import journal, space
@@ -29,8 +29,10 @@ class Shelf:
     digest of every stored chunk. Only the writer's thread changes a shelf; the owner's thread reads it.
     """
 
-    def __init__(self, folder: Path, task: TaskId, opening: Opening, inode: int) -> None:
+    def __init__(self, folder: str, task: TaskId, opening: Opening, inode: int) -> None:
         self.folder = folder
+        self.data_path = f"{folder}/{DATA}"
+        self.journal_path = f"{folder}/{JOURNAL}"
         self.task = task
         self.opening = opening
         self.content = opening.content
@@ -52,6 +54,8 @@ class Shelf:
         self.is_syncing = False
         #: another sync is wanted when the one going on is done
         self.must_sync = False
+        #: the disk has set blocks aside for all of it
+        self.is_allocated = False
         #: a growing content's leave to grow, octets
         self.granted = 0
         #: a write went wrong: nothing more is written until the task is opened again
@@ -145,10 +149,6 @@ class Shelf:
     # ── the files ────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def data_path(self) -> Path:
-        return self.folder / DATA
-
-    @property
     def is_open(self) -> bool:
         """The files are open for writing."""
         return self.data_fd >= 0
@@ -161,7 +161,7 @@ class Shelf:
         if os.fstat(self.data_fd).st_ino != self.inode:
             self.close_files()
             raise StoreError(f"{self.data_path} was replaced by another file; ask for the content again")
-        self.journal_fd = os.open(self.folder / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self.journal_fd = os.open(self.journal_path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self.journal_bytes = os.fstat(self.journal_fd).st_size
 
     def close_files(self) -> None:
@@ -199,7 +199,7 @@ class Shelf:
         if self.stamp is None:
             return False
         try:
-            return not self.stamp.fits(Stamp.of(self.data_path.stat()))
+            return not self.stamp.fits(Stamp.of(os.stat(self.data_path)))
         except OSError:
             return True
 
@@ -213,26 +213,26 @@ class Shelf:
     def touch(self) -> None:
         """Note the use: eviction looks at the journal's time."""
         try:
-            os.utime(self.folder / JOURNAL)
+            os.utime(self.journal_fd if self.journal_fd >= 0 else self.journal_path)
         except OSError as error:
             log.warning("task %s: its use cannot be noted: %s", short(self.task), error)
 
 
-def create(folder: Path, task: TaskId, opening: Opening) -> Shelf:
-    """Make the files of a new content, all of it allocated when its length is known. Raises OSError."""
-    folder.mkdir(mode=0o700, exist_ok=True)
+def create(folder: str, task: TaskId, opening: Opening) -> Shelf:
+    """Make the files of a new content, all of it allocated when its length is known, in the folder that is there.
+    Raises OSError."""
     # The data file's mode is what the user's umask gives: a hard link to it may become the user's output. The home's
     # own mode keeps others out of it here.
-    data_fd = os.open(folder / DATA, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    data_fd = os.open(f"{folder}/{DATA}", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     shelf = Shelf(folder, task, opening, os.fstat(data_fd).st_ino)
     shelf.data_fd = data_fd
     cut = opening.content.cut
     try:
         shelf.journal_fd = os.open(
-            folder / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+            shelf.journal_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
         )
         if cut.length is not None:
-            space.allocate(data_fd, cut.length)
+            shelf.is_allocated = space.allocate(data_fd, cut.length)
             space.reserve(shelf.journal_fd, 4096 + LINE_BYTES * -(-cut.length // cut.chunk_length))
         shelf.append(journal.opening_record(opening))
     except OSError:
@@ -241,10 +241,11 @@ def create(folder: Path, task: TaskId, opening: Opening) -> Shelf:
     return shelf
 
 
-def remove(folder: Path) -> None:
+def remove(folder: str) -> None:
     """Delete a task's files, its journal first: data without a journal is nothing, a journal without data a lie.
     A data file that is mapped or has a second name lives on there. Raises OSError."""
     for name in (JOURNAL, JOURNAL + ".new", DATA):
-        (folder / name).unlink(missing_ok=True)
-    if folder.is_dir():
-        folder.rmdir()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{folder}/{name}")
+    if os.path.isdir(folder):
+        os.rmdir(folder)

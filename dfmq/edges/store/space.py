@@ -54,22 +54,23 @@ class Tenant(NamedTuple):
     is_needed: bool
 
 
-def tenant(task: TaskId, folder: Path, is_needed: bool) -> Tenant | None:
+def tenant(task: TaskId, folder: str, is_needed: bool) -> Tenant | None:
     """The task in this folder as eviction sees it; None when there is none."""
     try:
-        data, used = (folder / DATA).stat(), (folder / JOURNAL).stat()
+        data, used = os.stat(f"{folder}/{DATA}"), os.stat(f"{folder}/{JOURNAL}")
     except FileNotFoundError:
         return None
     return Tenant(task, data.st_blocks * _BLOCK, used.st_mtime, data.st_nlink > 1, is_needed)
 
 
-def allocate(fd: int, length: int) -> None:
-    """Make the file `length` octets long with its blocks reserved, or only as long where the file system cannot.
-    Raises OSError, ENOSPC first of all, before one octet is written."""
-    if length == 0:
-        return
-    if not _try_allocate(fd, 0, length) and os.fstat(fd).st_size < length:
+def allocate(fd: int, length: int) -> bool:
+    """Make the file `length` octets long with its blocks reserved, or only as long where the file system cannot (then
+    False). Raises OSError, ENOSPC first of all, before one octet is written."""
+    if length == 0 or _try_allocate(fd, 0, length):
+        return True
+    if os.fstat(fd).st_size < length:
         os.ftruncate(fd, length)
+    return False
 
 
 def reserve(fd: int, length: int) -> None:
