@@ -15,6 +15,7 @@ from dfmq.edges.store.shelf import Shelf
 from dfmq.edges.store.shelves import Shelves
 from dfmq.edges.store.space import DATA
 from dfmq.edges.store.spans import Damaged, Spans
+from dfmq.edges.store.syncs import Syncs
 from dfmq.edges.store.writer import Chunk, Job, Writer
 from dfmq.errors import InvariantViolated, SettingsError, StoreError
 from dfmq.model.ids import Generation, TaskId, short
@@ -51,7 +52,8 @@ class Store:
         self._spans = Spans()
         self._writer = Writer(lambda batch: self._scribe.write(batch), min(2 << 20, settings.write_behind_bytes // 4))
         self._shelves = Shelves(self._folder, settings, hear, self._writer.put, self._spans.forget)
-        self._scribe = Scribe(self._shelves, settings.sync_every_bytes)
+        syncs = Syncs(self._shelves, self._writer.later)
+        self._scribe = Scribe(self._shelves, syncs, settings.sync_every_bytes)
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────
 

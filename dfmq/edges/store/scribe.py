@@ -1,31 +1,30 @@
-"""Writing onto shelves: chunks, their journal lines, seals, stamps and syncs. Runs in the writer's thread."""
+"""Writing onto shelves: chunks, their journal lines, seals and stamps. Runs in the writer's thread. Syncing is in
+syncs."""
 
 from __future__ import annotations
 
-import logging
 import os
 from functools import partial
 
-from dfmq.edges.store import journal, slow, space
+from dfmq.edges.store import journal, space
 from dfmq.edges.store.journal import ChunkLine, Stamp
 from dfmq.edges.store.shelf import Shelf
 from dfmq.edges.store.shelves import Shelves
+from dfmq.edges.store.syncs import Syncs
 from dfmq.edges.store.writer import Chunk, Job, write_chunks
 from dfmq.errors import NoSpace, StoreError
-from dfmq.model.ids import Generation, TaskId, short
-
-log = logging.getLogger(__name__)
+from dfmq.model.ids import Generation, TaskId
 
 #: A growing content is granted room in steps of so many octets, so that not every batch looks at every task.
 _GROWTH_BYTES = 64 << 20
 
 
 class Scribe:
-    """Law: a chunk's line is journalled after its octets are written, and both before it is told as stored; a sync mark
-    is journalled after the sync of what stood before it."""
+    """Law: a chunk's line is journalled after its octets are written, and both before it is told as stored."""
 
-    def __init__(self, shelves: Shelves, sync_every_bytes: int) -> None:
+    def __init__(self, shelves: Shelves, syncs: Syncs, sync_every_bytes: int) -> None:
         self._shelves = shelves
+        self._syncs = syncs
         self._sync_every = sync_every_bytes
 
     def write(self, batch: list[Chunk]) -> list[Job]:
@@ -50,14 +49,16 @@ class Scribe:
             return self._broke(shelf, error, size)
         shelf.unsynced_bytes += size
         if shelf.unsynced_bytes >= self._sync_every:
-            self._sync(shelf)
+            self._syncs.want(shelf)
         done = [(chunk.piece, chunk.chunk) for chunk in chunks]
         return partial(self._shelves.ears.stored, shelf.task, shelf.content.generation, done)
 
     def _grow(self, shelf: Shelf, size: int) -> None:
         """See that a growing content finds room before it is written; a known length was allocated at once."""
+        if shelf.content.cut.length is not None:
+            return
         wanted = space.allocated(shelf.data_fd) + size
-        if shelf.content.cut.length is not None or wanted <= shelf.granted:
+        if wanted <= shelf.granted:
             return
         try:
             self._shelves.make_room(size + _GROWTH_BYTES, shelf.task)
@@ -97,7 +98,7 @@ class Scribe:
         except (OSError, StoreError) as error:
             self._broke(shelf, error, length)()
 
-    # ── finishing and syncing ────────────────────────────────────────────────────────────────────────────────────
+    # ── finishing ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def finish(self, task: TaskId, generation: Generation) -> None:
         """Note the file's stamp, then sync. Tells only of failure."""
@@ -107,37 +108,6 @@ class Scribe:
         try:
             shelf.open_files()
             shelf.finish(Stamp.of(os.fstat(shelf.data_fd)))
-            self._sync(shelf)
+            self._syncs.want(shelf)
         except (OSError, StoreError) as error:
             self._broke(shelf, error, 0)()
-
-    def _sync(self, shelf: Shelf) -> None:
-        """Bring to the disk what is written so far, beside us; one at a time for each task."""
-        shelf.must_sync = shelf.is_syncing
-        if shelf.is_syncing or self._shelves.slow.is_stopped():
-            return
-        shelf.is_syncing = True
-        shelf.unsynced_bytes = 0
-        # Copies: the shelf may be closed while the sync goes on.
-        fds = [os.dup(shelf.data_fd), os.dup(shelf.journal_fd)]
-        self._shelves.slow.do(partial(slow.sync, fds), partial(self._synced, shelf, shelf.journal_bytes))
-
-    def _synced(self, shelf: Shelf, mark: int, error: OSError | None) -> None:
-        shelf.is_syncing = False
-        if self._shelves.by_task.get(shelf.task) is not shelf:
-            return
-        if error is not None:
-            # The kernel has thrown away what it could not write: nothing in the file can be trusted any more.
-            log.error("task %s: syncing %s failed, it is dropped: %s", short(shelf.task), shelf.folder, error)
-            self._shelves.damage(shelf, "unsynced")
-            return
-        is_written = shelf.is_open and shelf.stamp is None
-        try:
-            shelf.open_files()
-            shelf.append(journal.synced_record(mark))
-            if shelf.must_sync:
-                self._sync(shelf)
-        except (OSError, StoreError) as problem:
-            log.warning("task %s: no sync mark could be written: %s", short(shelf.task), problem)
-        if not is_written and not shelf.is_syncing:
-            shelf.close_files()

@@ -56,8 +56,12 @@ class SlowWork:
         self._pool.shutdown()
 
 
-def sync(fds: list[int]) -> OSError | None:
-    """fdatasync each of these and close them; what went wrong."""
+def sync(files: list[list[int]]) -> list[OSError | None]:
+    """fdatasync each of these and close them; what went wrong with each row of them."""
+    return [_sync(fds) for fds in files]
+
+
+def _sync(fds: list[int]) -> OSError | None:
     try:
         for fd in fds:
             os.fdatasync(fd)

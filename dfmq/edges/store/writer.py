@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -48,6 +49,8 @@ class Writer:
         self._queue: deque[Job | Chunk] = deque()
         self._wake = threading.Condition()
         self._is_ending = False
+        #: what is to be done by the clock, soonest first: only this thread knows of it
+        self._later: list[tuple[float, Job]] = []
         self.queued_bytes = 0
         #: False once the thread has ended; before `end` that is a bug of ours, and the thread has printed it
         self.is_alive = True
@@ -95,6 +98,11 @@ class Writer:
             self._asleep_bytes = 0
             self._wake.notify()
 
+    def later(self, seconds: float, job: Job) -> None:
+        """Perform this after so many seconds; never, if the end comes before. From within a job only."""
+        self._later.append((time.monotonic() + seconds, job))
+        self._later.sort(key=lambda entry: entry[0])
+
     def end(self) -> None:
         """Perform what is queued, then end the thread; waits for it."""
         with self._wake:
@@ -123,10 +131,15 @@ class Writer:
     def _take(self) -> Job | list[Chunk] | None:
         """The next job, or all chunks that wait before the next job, up to a batch; None at the end."""
         with self._wake:
-            while not self._queue:
+            while True:
+                seconds = self._later[0][0] - time.monotonic() if self._later else None
+                if seconds is not None and seconds <= 0.0:
+                    return self._later.pop(0)[1]
+                if self._queue:
+                    break
                 if self._is_ending:
                     return None
-                self._wake.wait()
+                self._wake.wait(seconds)
             queue = self._queue
             first = queue[0]
             if not isinstance(first, Chunk):
