@@ -349,7 +349,7 @@ class PeerNode:
             try:
                 for _, messages in self._to_broker.take():
                     for frames in messages:
-                        self._control.socket.send_multipart(frames, zmq.NOBLOCK)
+                        sockets.send(self._control.socket, *frames)
             except zmq.Again:
                 log.warning("the broker takes nothing more; messages are dropped")
             self._control.look()
@@ -358,7 +358,7 @@ class PeerNode:
                 self._parents.send(endpoint, frames)
         for topic, messages in self._to_neighbours.take():
             for frames in messages:
-                self._hints.send_multipart([topic, *frames], zmq.NOBLOCK)
+                sockets.send(self._hints, topic, *frames)
         if self._to_children:
             self._route(self._exchange, self._to_children, lambda child: None)
         if self._to_clients and self._local is not None:
@@ -368,7 +368,7 @@ class PeerNode:
         for receiver, messages in outgoing.take():
             try:
                 for frames in messages:
-                    drain.socket.send_multipart([receiver, *frames], zmq.NOBLOCK)
+                    sockets.send(drain.socket, receiver, *frames)
             except zmq.ZMQError as error:
                 if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                     raise

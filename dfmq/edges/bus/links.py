@@ -89,7 +89,7 @@ class Parents:
                 return False
         self._by_endpoint[endpoint] = drain
         try:
-            drain.socket.send_multipart(frames, zmq.NOBLOCK)
+            sockets.send(drain.socket, *frames)
         except zmq.Again:
             return False
         drain.look()

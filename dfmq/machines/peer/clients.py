@@ -15,6 +15,8 @@ from dfmq.wire.messages import Done, Get, Progress, Receipt, Sorry
 
 #: More often than an eye needs costs 80 clients on one machine too much: each message wakes two processes.
 PROGRESS_SECONDS = 0.5
+#: The first one comes so soon: most small contents are here before that, and of these Done says it all.
+FIRST_PROGRESS_SECONDS = 0.1
 #: Said at least so often, changed or not, so that a displayed rate falls when nothing comes.
 LEAST_OFTEN_SECONDS = 1.0
 #: How much a new sample of the rate counts.
@@ -114,12 +116,12 @@ class Clients:
         return task in self._by_task
 
     def join(self, wish: Wish, now: float) -> None:
-        """The download under way is this wish's too; progress follows at once."""
+        """The download under way is this wish's too; progress follows soon."""
         wish.standing = "joined"
         self._kept_limits.pop(wish.task, None)
         self._kept_until.clear(wish.task)
         self._meters.setdefault(wish.task, _Meter(now))
-        self._due.set(wish.task, now)
+        self._due.set(wish.task, now + FIRST_PROGRESS_SECONDS)
 
     def remove(self, wish: Wish) -> None:
         """Released, refused, or its client is lost."""

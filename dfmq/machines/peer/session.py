@@ -84,6 +84,8 @@ class Session:
         self._alarm = alarm
         self._due_at: float | None = None
         self._heard_at = 0.0
+        #: when the last beat was said
+        self._beat_at = float("-inf")
         self._beats_unanswered = 0
         self._stamp = 0
         self._sent_at_by_stamp: dict[int, float] = {}
@@ -137,10 +139,13 @@ class Session:
         return self.round_trip > known + NOTABLE_SECONDS
 
     def hasten(self, now: float) -> None:
-        """A download begins: beat at once, so that the round trip is known soon."""
+        """A download begins: beat at once, so that the round trip is known soon. Where small ones begin one after the
+        other, not for each of them."""
         self._active_seconds = FIRST_ACTIVE_SECONDS
-        if self.state == "welcomed":
-            self._due_at = self._alarm.by(now)
+        at = max(now, self._beat_at + FIRST_ACTIVE_SECONDS)
+        is_soon = self._due_at is not None and now <= self._due_at <= at
+        if self.state == "welcomed" and not is_soon:
+            self._due_at = self._alarm.by(at)
 
     def next_deadline(self) -> float | None:
         """When a beat or the next Hello is due."""
@@ -159,6 +164,7 @@ class Session:
         self._due_at = self._alarm.by(now + wait)
         self._active_seconds = min(2 * self._active_seconds, ACTIVE_BEAT_SECONDS)
         self._beats_unanswered += 1
+        self._beat_at = now
         self._stamp += 1
         if len(self._sent_at_by_stamp) >= MOST_STAMPS:
             del self._sent_at_by_stamp[next(iter(self._sent_at_by_stamp))]

@@ -121,6 +121,17 @@ def test_a_download_that_begins_is_followed_by_quick_beats_and_then_by_the_usual
     assert at == pytest.approx([0.0, 0.1, 0.3, 0.7, 1.5, 2.5, 3.5])
 
 
+def test_downloads_that_begin_in_a_row_are_not_followed_by_a_beat_each() -> None:
+    session = a_session(welcomed=True)
+    beats = 0
+    for turn in range(100):
+        now = 10.0 + turn / 100
+        session.hasten(now)
+        beats += len(said(due(session, now, is_active=True)))
+        session.heard(now)
+    assert beats == 10
+
+
 def test_a_round_trip_that_grows_is_believed_sooner_than_one_that_shrinks() -> None:
     session = a_session(welcomed=True)
     known = []
