@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from dfmq.errors import InvariantViolated
 from dfmq.model import bitfield
@@ -13,6 +15,8 @@ from dfmq.model.task import Content, Request
 
 MOST_TASKS = 65_536
 MOST_TASKS_OF_PEER = 16_384
+#: So many of a peer's tasks are looked at for one that nobody wants, before another of its tasks is not taken.
+LOOKED_AT = 64
 #: a task nobody used for so long is forgotten
 IDLE_SECONDS = 3600.0
 
@@ -253,6 +257,8 @@ class Catalog:
             task = self.tasks[task_id] = Task(task_id, url)
             self._idle[task_id] = now
         task.url = task.url or url
+        # The one it last had to do with comes last.
+        tied.pop(task_id, None)
         tied[task_id] = None
         self._of_peer[index] = tied
         return task
@@ -264,6 +270,20 @@ class Catalog:
     def has_peer(self, index: int, task: TaskId) -> bool:
         """The peer has to do with the task."""
         return task in self._of_peer.get(index, ())
+
+    def make_way(self, task_id: TaskId, index: int, is_read: Callable[[TaskId], object]) -> None:
+        """If the peer has to do with as many tasks as it may, and not with this one: forget what it has of one that
+        nobody wants, or reads from its source. It says so again when it wants it."""
+        tied = self._of_peer.get(index, {})
+        if len(tied) < MOST_TASKS_OF_PEER or task_id in tied:
+            return
+        for other in islice(tied, LOOKED_AT):
+            task = self.tasks[other]
+            if task.is_idle() and index not in task.taking and not is_read(other):
+                task.unhold(index, task.held.get(index, 0))
+                task.claims.pop(index, None)
+                self.untie(task, index)
+                return
 
     def begin(self, task: Task, content: Content) -> None:
         """The task's content is this now; whoever had to do with another generation only is untied."""

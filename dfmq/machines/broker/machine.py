@@ -210,6 +210,7 @@ class BrokerMachine:
         """The task, and the peer bound to it; None when no more can be remembered."""
         if self._desk.catalog.get(task_id) is None and self._desk.catalog.is_full():
             self._forget_longest_idle()
+        self._desk.catalog.make_way(task_id, peer.index, self._desk.backsource.of_task)
         task = self._desk.catalog.enter(task_id, peer.index, url, self._now)
         if task is not None and self._desk.health.barred >> peer.index & 1:
             task.bar(peer.index)

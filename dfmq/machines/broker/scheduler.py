@@ -223,8 +223,8 @@ class Scheduler:
                 if self._desk.catalog.has_peer(peer, task_id):
                     self.stir_if_doubtful(self._desk.catalog.tasks[task_id])
         if change:
-            for task in self._desk.catalog.of_peer(peer):
-                self.wants.look_at(task.id, peer)
+            for task_id in self.wants.queues:
+                self.wants.look_at(task_id, peer)
 
     def work(self, now: float) -> None:
         """Do some of what is listed; bounded, the caller comes again."""

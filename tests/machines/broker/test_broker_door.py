@@ -12,9 +12,11 @@ from support.talk import GENERATION, TASK, exchange, peer_id, proofs
 
 from dfmq.machines import effects as do
 from dfmq.machines import events as told
+from dfmq.machines.broker import catalog
 from dfmq.machines.broker.backsource import UNWANTED_SECONDS
 from dfmq.machines.broker.catalog import IDLE_SECONDS
 from dfmq.model.host import HostSample
+from dfmq.model.task import Request, task_id
 from dfmq.wire import messages as said
 
 
@@ -147,6 +149,29 @@ def test_a_task_that_nobody_wants_is_not_read_on_and_then_forgotten() -> None:
         broker.passes(seconds, ["seed"])
         counts.append((broker.machine.counts()["tasks"], broker.machine.counts()["permits"]))
     assert counts == [(1, 1), (1, 0), (0, 0)]
+
+
+def test_a_peer_that_got_more_contents_than_are_remembered_of_it_gets_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catalog, "MOST_TASKS_OF_PEER", 3)
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    broker.hello("one")
+    for number in range(6):
+        request = Request(url=f"http://source.example/{number}")
+        task = task_id(request)
+        (permit,) = of(said.Permit, broker.opens("one", 2, request=request))
+        broker.sourced("seed", permit)
+        for piece in (0, 1):
+            proven = said.Proven(task=task, generation=GENERATION, piece=piece, proofs=proofs(piece))
+            broker.hears("seed", proven)
+        broker.hears("one", said.Have(task=task, generation=GENERATION, pieces=[0, 1]))
+        broker.hears("one", said.Close(task=task))
+    counts = {row["url"][-1]: row["holders"] for row in broker.machine.tasks()}
+    assert counts == {"0": 0, "1": 0, "2": 0, "3": 2, "4": 2, "5": 2}
+    (again,) = of(said.Permit, broker.opens("one", 0, request=Request(url="http://source.example/0")))
+    assert not again.check_only
 
 
 # ── what people see ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -244,6 +244,30 @@ def test_the_tasks_of_a_peer_and_of_all_are_bounded(monkeypatch: pytest.MonkeyPa
     book.check()
 
 
+def test_a_peer_with_all_the_tasks_it_may_have_makes_way_by_what_nobody_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "MOST_TASKS_OF_PEER", 3)
+    book = Catalog()
+    names = [TaskId(bytes([number]) * 16) for number in range(5)]
+    for name in names[:3]:
+        task = book.enter(name, 1, "", 0.0)
+        assert task is not None
+        book.begin(task, Content(OLD, CUT))
+        task.hold(1, 0b1)
+    book.enter(names[0], 2, "", 0.0)
+    book.join(book.tasks[names[0]], 2, member())
+    book.make_way(names[1], 1, lambda _: False)
+    assert book.enter(names[1], 1, "", 0.0) is not None, "it has to do with that already"
+    assert book.enter(names[3], 1, "", 0.0) is None
+    book.make_way(names[3], 1, lambda _: True)
+    assert book.enter(names[3], 1, "", 0.0) is None, "all are being read"
+    book.make_way(names[3], 1, lambda _: False)
+    assert book.enter(names[3], 1, "", 0.0) is not None
+    held = [bool(book.tasks[name].held) for name in names[:3]]
+    assert held == [True, True, False], "the first is wanted, the second was used since"
+    book.join(book.tasks[names[3]], 1, member())
+    book.check()
+
+
 def test_a_url_that_was_not_known_at_first_is_noted_once() -> None:
     book = Catalog()
     for url in ("", "http://first/", "http://second/"):
