@@ -20,6 +20,10 @@ _COPY_BYTES = 1 << 20
 _RANGE_BYTES = 64 << 20
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+#: What the ioctl says where no file can be cloned
+_CANNOT_CLONE = {errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV}
+#: (device of the store, device of the output) between which that was said: it is not tried for each of many files
+_unclonable: set[tuple[int, int]] = set()
 #: What copy_file_range says when it is not able to: other file systems, other kinds of file, old kernels
 _CANNOT_RANGE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.EIO}
 
@@ -69,9 +73,16 @@ def _kind(target: Path) -> str:
     return "stream" if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) else "other"
 
 
+def _kind_or_none(target: Path) -> str | None:
+    try:
+        return _kind(target)
+    except (OSError, ValueError):
+        return None
+
+
 def _final(target: Path) -> Path:
-    """Where the output goes in the end: a symbolic link is followed, not replaced."""
-    return Path(os.path.realpath(target))
+    """Where the output goes in the end: a symbolic link is followed, not replaced. Links to its folder may stay."""
+    return Path(os.path.realpath(target)) if os.path.islink(target) else target
 
 
 def place(stored: Path, target: Path, *, copy_only: bool = False) -> str:
@@ -81,11 +92,13 @@ def place(stored: Path, target: Path, *, copy_only: bool = False) -> str:
     `copy_only`: the output never is the store's own file. A stream (/dev/null, a pipe) is written into.
     Raises SettingsError for a target that cannot be one, NoSpace, StoreError.
     """
-    check_target(target)
+    kind = _kind_or_none(target)
+    if kind != "file":
+        check_target(target)
     if not stored.is_file():
         raise StoreError(f"output {target}: the store's file {stored} is gone; ask for the content again")
     try:
-        if _kind(target) == "stream":
+        if kind == "stream":
             _copy_to_stream(stored, target)
             return "copy"
         return _place_file(stored, _final(target), copy_only)
@@ -95,6 +108,8 @@ def place(stored: Path, target: Path, *, copy_only: bool = False) -> str:
                 f"output {target}: no space for its {stored.stat().st_size} octets; free some there, or give another "
                 "place with -o. The content is in the store and need not be fetched again"
             ) from error
+        # A file that was well when it was asked for mostly is; what is wrong with it is looked for when it is not.
+        check_target(target)
         raise StoreError(
             f"output {target} could not be made ({error.strerror}); the content is in the store: give another place "
             "with -o, and it need not be fetched again"
@@ -123,10 +138,12 @@ def _temporary(folder: Path) -> Iterator[Path]:
 def _fill(stored: Path, temporary: Path, copy_only: bool) -> str:
     """Make `temporary` the stored content."""
     with _opened(stored, os.O_RDONLY) as source:
-        with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as copy:
-            if _clone(source, copy):
-                return "reflink"
-        temporary.unlink()
+        devices = os.fstat(source).st_dev, os.stat(temporary.parent).st_dev
+        if devices not in _unclonable:
+            with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as copy:
+                if _clone(source, copy, devices):
+                    return "reflink"
+            temporary.unlink()
         if not copy_only and _link(stored, temporary):
             return "hardlink"
         with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as copy:
@@ -144,11 +161,13 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _clone(source: int, copy: int) -> bool:
+def _clone(source: int, copy: int, devices: tuple[int, int]) -> bool:
     """Share the blocks; False where the file system cannot, whatever it says."""
     try:
         fcntl.ioctl(copy, _FICLONE, source)
-    except OSError:
+    except OSError as error:
+        if error.errno in _CANNOT_CLONE:
+            _unclonable.add(devices)
         return False
     return True
 
