@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -86,6 +86,25 @@ def test_the_peer_is_told_how_a_link_changed_the_look_of_its_file(tmp_path: Path
         assert linked.ctime_before <= linked.ctime_after == (tmp_path / "output").stat().st_ctime_ns
         assert linked.ctime_before > 0
         assert (copied.ctime_before, copied.ctime_after) == (0, 0)
+
+
+@pytest.mark.parametrize(("at_once", "octets", "most"), [(16, 1, 64), (15, 1, 15), (16, (256 << 10) + 1, 16)])
+def test_more_are_under_way_than_allowed_only_while_they_are_small(
+    tmp_path: Path, at_once: int, octets: int, most: int
+) -> None:
+    under_way = [0]
+
+    def listed() -> Iterator[Errand]:
+        for i in range(200):
+            under_way.append(i + 1 - len(told.done))
+            yield errand(str(i))
+
+    told = Told()
+    with FakePeer(tmp_path) as peer:
+        peer.contents = {f"http://source/{i}": b"x" * octets for i in range(200)}
+        Errands(connector(tmp_path), lambda *_: "copy", told, at_once=at_once).run(listed())
+    assert len(told.done) == 200
+    assert max(under_way) == most
 
 
 def test_no_more_are_under_way_than_allowed_and_the_list_is_read_only_as_needed(tmp_path: Path) -> None:
