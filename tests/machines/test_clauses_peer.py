@@ -338,6 +338,30 @@ def test_what_was_touched_and_does_not_prove_is_fetched_anew() -> None:
 
 
 @pytest.mark.clause("LOCAL-3")
+def test_the_store_looks_for_each_download_also_while_another_client_is_still_at_the_content() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    peer.takes(1, 0)
+    peer.takes(2, 1)
+    effects = peer.client(said.Get(get=2, request=REQUEST))
+    assert all_of(do.PinTask, effects) == [do.PinTask(TASK, True)]
+    peer.told(told.StoreDoubted(TASK))
+    assert all_of(do.OpenStore, peer.hears(opened()))
+
+
+@pytest.mark.clause("LOCAL-3")
+def test_what_waited_long_for_the_broker_is_looked_at_again_before_it_is_given_away() -> None:
+    peer = PeerTalk()
+    given_again(peer)
+    peer.passes(3)
+    effects = peer.hears(opened())
+    assert all_of(do.OpenStore, effects)
+    assert not any(isinstance(message, said.Done) for message in to_client(effects))
+    proven = peer.told(told.StoreOpened(TASK, GENERATION, 0b11, {}, {0: proofs(0), 1: proofs(1)}))
+    assert [type(message) for message in to_client(proven) if not isinstance(message, said.Progress)] == [said.Done]
+
+
+@pytest.mark.clause("LOCAL-3")
 def test_what_was_not_touched_is_given_away_at_once() -> None:
     peer = PeerTalk()
     given_again(peer)

@@ -33,6 +33,9 @@ REOPEN_SECONDS = 1.0
 #: Seconds without anything coming or on its way after which Open is said again: what was said may be lost with a
 #: connection, and nobody tells. Saying it once too often costs a message; most sources answer sooner.
 DOUBT_SECONDS = 8.0
+#: What is whole at the start is given away so long without a second look at its file. The broker mostly answers within
+#: milliseconds, but not while it asks the source whether the content has changed.
+TRUSTED_SECONDS = 0.5
 
 
 class Download:
@@ -56,6 +59,8 @@ class Download:
         self.task = task
         self.request = request
         self.no_source = no_source
+        #: until then what was whole at the start is not looked at again
+        self._trusted_until = now + TRUSTED_SECONDS
         #: when a chunk was last stored, or the start
         self.progressed_at = now
         self.phase: Phase = "loading"
@@ -140,6 +145,9 @@ class Download:
         if self.wants.is_unsure:
             effects += self.ask(now)
         effects += self._neighbours.listen(self.task, message.neighbours)
+        if holding.is_open and holding.is_complete and self.phase == "asking" and now > self._trusted_until:
+            # The answer has taken its time, in which somebody may have written to the file: the store looks again.
+            holding.is_open = False
         if holding.is_open:
             return effects + (self._run(now) if self.phase == "asking" else self._more(now))
         if self.phase != "preparing":

@@ -75,11 +75,9 @@ class Gets:
         if self.clients.find(client, message.get) is not None:
             # The client says it again: one answer will come.
             return []
-        effects: list[PeerEffect] = [] if self.clients.wants(task) else [PinTask(task, True)]
         wish = self.clients.add(client, message, task, now)
         fields = {"task": task, "get": wish.get, "url": shown(message.request.url), "tag": message.request.tag}
-        effects.append(Record("get.started", fields))
-        return effects + self._seat(wish, now)
+        return [Record("get.started", fields), *self._seat(wish, now)]
 
     def release(self, client: bytes, message: Release, now: float) -> list[PeerEffect]:
         """The client has what it wants, or wants it no more."""
@@ -125,7 +123,8 @@ class Gets:
         self._session.hasten(now)
         if self._tick_at is None:
             self._tick_at = self._alarm.by(now + TICK_SECONDS)
-        return download.begin(now)
+        # Also where it is pinned already: the store looks whether the file was touched since.
+        return [PinTask(task, True), *download.begin(now)]
 
     def _set_limit(self, download: Download, now: float) -> None:
         limit = self.clients.limit_of(download.task)
