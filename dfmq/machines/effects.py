@@ -165,7 +165,8 @@ class ProveContent(Effect, frozen=True, gc=False):
 
 
 class PinTask(Effect, frozen=True, gc=False):
-    """In use: never to be evicted until unpinned."""
+    """In use: never to be evicted until unpinned. Said anew for each download, so that the store looks whether the file
+    was touched since. Unpinned: its files need not stay open; said as well of what was written without being pinned."""
 
     task: TaskId
     pinned: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,29 @@ def test_a_quota_evicts_the_oldest_unpinned_and_says_that_it_is_gone(tmp_path: P
         assert b.ears.next("opened")[0] == made[3].task
         assert b.load(made[0]).held
         assert b.load(made[1]) is None
+
+
+def test_what_is_not_gone_on_with_is_closed_and_may_be_evicted_also_while_it_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    plain = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (gate.wait(60), plain(fd)))
+    size = 256 * 1024
+    broken_off, other = Material(size), Material(size, 1, "http://host/1")
+    settings = StoreSettings(free_floor_bytes=0, quota_bytes=size + size // 2, sync_every_bytes=1024)
+    with bench(tmp_path, settings) as b:
+        b.open(broken_off)
+        b.write(broken_off, broken_off.places()[:8])
+        b.store.pin(broken_off.task, False)
+        b.settle()
+        open_files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+        journal = str(b.store.path(broken_off.task).with_name("journal"))
+        assert open_files.count(journal) <= 1, "the sync's own"
+        b.store.open(other.task, other.content, other.request)
+        assert b.ears.next("damaged") == (broken_off.task, "evicted")
+        assert b.ears.next("opened")[0] == other.task
+        gate.set()
 
 
 def test_contents_that_are_only_held_are_not_looked_at_to_open_another(

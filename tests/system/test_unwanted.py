@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -52,6 +53,15 @@ def bytes_quit(reader: Node) -> int:
     """What a reader had read when it was told that nobody wants it."""
     (record,) = reader.wait_for("source.quit")
     return int(record["bytes"])
+
+
+def journals_open(node: Node) -> list[str]:
+    """Of the contents that the node's process has open for writing."""
+    found = []
+    for entry in Path(f"/proc/{node.popen.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(entry))
+    return [path for path in found if path.startswith(f"{node.home}/tasks/") and path.endswith("/journal")]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +154,7 @@ def test_a_seed_does_not_read_on_for_peers_that_are_gone(
     broker.wait_for("peer.lost", 2)
     (ended,) = broker.wait_for("permit.ended", why="unwanted")
     assert bytes_quit(broker) < len(CONTENT) // 2
+    until("it lets go of what it wrote to", lambda: not journals_open(broker))
     sent = until("the source sends no more", lambda: _stands(source))
     assert sent < len(CONTENT)
     lost = max(record["at"] for record in broker.records("peer.lost"))

@@ -330,7 +330,8 @@ class Shelves:
         shelf = self.by_task.get(task)
         if shelf is not None and task not in self.pinned:
             shelf.touch()
-            if not shelf.is_syncing:
+            # A finished one that is about to be synced is closed after that; another may be gone on with at any time.
+            if not shelf.is_syncing or shelf.stamp is None:
                 shelf.close_files()
 
     def _remove(self, task: TaskId) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dfmq.errors import InvariantViolated
-from dfmq.machines.effects import LoadTask, PeerEffect, Record
+from dfmq.machines.effects import LoadTask, PeerEffect, PinTask, Record
 from dfmq.machines.peer.alarm import Alarm, AlarmedDeadlines
 from dfmq.machines.peer.announcements import Announcements
 from dfmq.machines.peer.holding import Holdings
@@ -193,6 +193,10 @@ class Readings:
         if self.main.get(reading.task) is reading:
             del self.main[reading.task]
             self._orphans.clear(reading.task)
+            holding = self._holdings.get(reading.task)
+            if holding is not None and not holding.is_complete and not self._is_wanted(reading.task):
+                # Broken off for good: the store lets go of its files, and may delete them when room is short.
+                effects.append(PinTask(reading.task, False))
             for queued in self.in_state(reading.task, "queued"):
                 effects += self.start(queued, now)
         return effects

@@ -549,7 +549,8 @@ def test_a_permit_nobody_wants_any_more_closes_the_connection_and_the_next_goes_
     reader.chunks(6)
     effects = reader.feed(reader.fetching.quit(say.Quit(permit=1, task=reader.task), 0.0))
     assert effects[0] == want.Record("source.quit", {"task": reader.task, "bytes": 6 * CHUNK})
-    assert [type(effect) for effect in effects[1:]] == [want.DropSource]
+    assert [type(effect) for effect in effects[1:]] == [want.DropSource, want.PinTask]
+    assert effects[-1] == want.PinTask(reader.task, False), "what it wrote to need not stay open, and may go"
     reader.store()
     reader.proven()
     assert not reader.fetching.reads(reader.task)
