@@ -161,7 +161,11 @@ class Shelf:
         if os.fstat(self.data_fd).st_ino != self.inode:
             self.close_files()
             raise StoreError(f"{self.data_path} was replaced by another file; ask for the content again")
-        self.journal_fd = os.open(self.journal_path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            self.journal_fd = os.open(self.journal_path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except OSError:
+            self.close_files()
+            raise
         self.journal_bytes = os.fstat(self.journal_fd).st_size
 
     def close_files(self) -> None:

@@ -77,7 +77,7 @@ class Syncs:
             try:
                 if self._is_there(shelf):
                     shelf.open_files()
-                    fds.append([os.dup(shelf.data_fd), os.dup(shelf.journal_fd)])
+                    fds.append(_copies(shelf))
                     begun.append((shelf, shelf.journal_bytes))
                     continue
             except (OSError, StoreError) as problem:
@@ -86,6 +86,9 @@ class Syncs:
         if begun:
             self._under_way += 1
             self._shelves.slow.do(partial(slow.sync, fds), partial(self._synced, begun))
+        elif self._waiting:
+            # None of those was left: nobody comes back from the disk to begin with the next.
+            self._look()
 
     def _is_there(self, shelf: Shelf) -> bool:
         return self._shelves.by_task.get(shelf.task) is shelf and not shelf.is_broken
@@ -114,3 +117,13 @@ class Syncs:
             log.warning("task %s: no sync mark could be written: %s", short(shelf.task), problem)
         if not is_written and not shelf.is_syncing:
             shelf.close_files()
+
+
+def _copies(shelf: Shelf) -> list[int]:
+    """Of its open files. Raises OSError, and has then opened none."""
+    data = os.dup(shelf.data_fd)
+    try:
+        return [data, os.dup(shelf.journal_fd)]
+    except OSError:
+        os.close(data)
+        raise
