@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from dfmq.errors import DfmqError, TimedOut, from_code
+from dfmq.errors import DfmqError, StoreError, TimedOut, from_code
 from dfmq.model.task import Request
 from dfmq.nodes.get import Heard, HostPeer, PeerDied
 from dfmq.wire.messages import Done, Progress, Sorry
@@ -72,11 +72,13 @@ class _Put(NamedTuple):
     ctimes: tuple[int, int]
 
 
-def _ctime(path: Path) -> int:
+def _look(path: Path) -> tuple[int, int]:
+    """(inode, ctime) of a file; zeros when it cannot be seen."""
     try:
-        return path.stat().st_ctime_ns
+        look = path.stat()
     except OSError:
-        return 0
+        return 0, 0
+    return look.st_ino, look.st_ctime_ns
 
 
 class _Way:
@@ -220,16 +222,21 @@ class Errands:
 
     def _place(self, way: _Way, done: Done) -> None:
         if self._at_once > 1 and done.length > PLACED_AT_ONCE_BYTES:
-            future = self._pool().submit(self._put_in_place, way.errand, Path(done.path))
+            future = self._pool().submit(self._put_in_place, way.errand, Path(done.path), _look(Path(done.path))[0])
             self._placing[future] = way
             future.add_done_callback(lambda _: os.write(self._wake[1], b"."))
             return
         self._end(way, lambda: self._put_in_place(way.errand, Path(done.path)))
 
-    def _put_in_place(self, errand: Errand, stored: Path) -> _Put:
-        before = _ctime(stored)
+    def _put_in_place(self, errand: Errand, stored: Path, known: int = 0) -> _Put:
+        """`known`: the stored file's inode when it was done. Where it has waited for its turn, what was edited through
+        another name may have been dropped meanwhile, and be fetched anew: then a file stands there that is not whole
+        yet."""
+        inode, before = _look(stored)
+        if known and inode != known:
+            raise StoreError(f"the store's file {stored} was changed from outside, and dropped; ask for it again")
         kind = self._put(errand, stored)
-        return _Put(kind, (before, _ctime(stored)))
+        return _Put(kind, (before, _look(stored)[1]))
 
     def _pool(self) -> ThreadPoolExecutor:
         if self._placers is None:

@@ -182,6 +182,39 @@ def test_a_large_file_is_placed_aside_while_others_go_on(tmp_path: Path, monkeyp
         assert told.done == ["http://source/small", "http://source/large"]
 
 
+def test_what_took_the_place_of_a_stored_file_that_waited_for_its_turn_is_not_placed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errands_module, "PLACED_AT_ONCE_BYTES", 100)
+    monkeypatch.setattr(errands_module, "PLACERS", 1)
+    both_wait = threading.Event()
+    told = Told()
+    placed: list[bytes] = []
+
+    def put(errand: Errand, stored: Path) -> str:
+        if errand.request.url.endswith("small"):
+            both_wait.set()
+            return "copy"
+        assert both_wait.wait(10)
+        placed.append(stored.read_bytes())
+        # The other one has its turn after this: what waits for it is dropped, and begun anew.
+        for data in (tmp_path / "tasks").glob("*/data"):
+            if data != stored:
+                (tmp_path / "fresh").write_bytes(b"part")
+                os.replace(tmp_path / "fresh", data)
+        return "copy"
+
+    with FakePeer(tmp_path) as peer:
+        large = {f"http://source/{name}": bytes(101) for name in "ab"}
+        peer.contents |= large
+        Errands(connector(tmp_path), put, told, at_once=3).run([errand("a"), errand("b"), errand("small")])
+        peer.die()
+        ((url, error),) = told.errors.items()
+        assert url in large and "ask for it again" in str(error)
+        assert placed == [bytes(101)]
+        assert len(peer.releases) == 3
+
+
 def test_the_peer_is_found_again_once_and_asked_for_what_is_missing(tmp_path: Path) -> None:
     told = Told()
     first = FakePeer(tmp_path, lambda get: [progress(get, 100, 1)])
