@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from dfmq.errors import DfmqError, StoreError, TimedOut, from_code
+from dfmq.errors import DfmqError, Interrupted, StoreError, TimedOut, from_code
 from dfmq.model.task import Request
 from dfmq.nodes.get import Heard, HostPeer, PeerDied
 from dfmq.wire.messages import Done, Progress, Sorry
@@ -206,7 +206,10 @@ class Errands:
                 self._place(way, message)
         elif isinstance(message, Sorry):
             way = self._fetching.pop(message.get, None)
-            if way is not None:
+            if way is not None and way.errand.line and message.code == Interrupted.code:
+                # The peer goes. The rest of the list is asked of its successor, and so is this.
+                self._fetching[message.get] = way
+            elif way is not None:
                 self._peer.release(message.get)
                 self._ears.failed(way.errand, from_code(message.code, message.text))
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.fake_peer import FakePeer, progress
 
@@ -236,6 +237,42 @@ def test_the_peer_is_found_again_once_and_asked_for_what_is_missing(tmp_path: Pa
     assert len(told.notes) == 1
     assert sorted(get.request.url for get in second[0].gets) == ["http://source/one", "http://source/two"]
     second[0].die()
+
+
+def stopped(get: Get) -> list[Message]:
+    """What a peer that is stopped says of one, after a step of the other."""
+    if get.request.url.endswith("two"):
+        return [progress(get, 100, 1)]
+    return [Sorry(get=get.get, code="interrupted", text="the host's peer was stopped")]
+
+
+def test_when_the_peer_is_stopped_a_list_goes_on_with_the_next_one(tmp_path: Path) -> None:
+    told = Told()
+    first = FakePeer(tmp_path, stopped)
+    second: list[FakePeer] = []
+    plain = connector(tmp_path)
+
+    def connect() -> HostPeer:
+        if first.gets:
+            second.append(FakePeer(tmp_path))
+        return plain()
+
+    def progressed(errand: Errand, progress: Progress) -> None:
+        first.die()
+
+    told.progressed = progressed  # type: ignore[method-assign]
+    listed = [msgspec.structs.replace(errand(name), line=line) for line, name in enumerate(("one", "two"), 1)]
+    Errands(connect, copy, told, at_once=2).run(listed)
+    assert sorted(told.done) == ["http://source/one", "http://source/two"] and not told.errors
+    assert sorted(get.request.url for get in second[0].gets) == ["http://source/one", "http://source/two"]
+    second[0].die()
+
+
+def test_when_the_peer_is_stopped_a_single_get_is_over(tmp_path: Path) -> None:
+    told = Told()
+    with FakePeer(tmp_path, stopped):
+        Errands(connector(tmp_path), copy, told).run([errand("one")])
+    assert told.errors["http://source/one"].exit_status == 130 and not told.done
 
 
 def test_a_peer_that_dies_again_and_again_is_an_error(tmp_path: Path) -> None:
