@@ -73,9 +73,12 @@ class Journal:
         data = b"\n".join([*self._lines, b""])
         self._lines.clear()
         try:
-            os.write(self._file, data)
-            self._written += len(data)
-            if self._written > MOST_BYTES:
+            written = os.write(self._file, data)
+            if written < len(data):
+                # A disk that was just filled takes a part: what is left comes next, or the line would be torn.
+                self._lines.append(data[written:-1])
+            self._written += written
+            if self._written > MOST_BYTES and not self._lines:
                 self._turn_over()
         except OSError as error:
             log.warning("journal %s: %s; no more records are written", self._path, error)

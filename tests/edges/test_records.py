@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,20 @@ def test_what_happens_seldom_is_written_at_once_with_all_that_waited(tmp_path: P
     journal.add("stream.stalled", {"piece": 2})
     assert [line["piece"] for line in lines(tmp_path / "journal.jsonl")] == [1, 2]
     journal.close()
+
+
+@pytest.mark.parametrize("taken", [1, 30, -1])
+def test_a_line_of_which_a_full_disk_took_a_part_is_completed_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", "peer")
+    plain = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: plain(fd, data[:taken]))
+    journal.add("stream.stalled", {"piece": 1})
+    monkeypatch.setattr(os, "write", plain)
+    journal.add("stream.stalled", {"piece": 2})
+    journal.close()
+    assert [line["piece"] for line in lines(tmp_path / "journal.jsonl")] == [1, 2]
 
 
 def test_a_full_journal_that_cannot_be_moved_away_hinders_nobody(
