@@ -268,7 +268,10 @@ class BrokerMachine:
     def _measure(self, peer: Peer, down: int, up: int, in_flight: int) -> None:
         index = peer.index
         is_loaded = 2 * self._desk.slots.booked[index] >= self._desk.slots.capacity[index]
+        before = self._desk.rates.enough(index)
         change = self._desk.rates.report(index, down, up, in_flight, is_loaded)
+        if self._desk.rates.enough(index) > before:
+            self._scheduler.hungrier(index)
         has_room = self._desk.slots.resize(index, self._desk.rates.capacity(index))
         if change or has_room:
             self._scheduler.rated(index, change, has_room)

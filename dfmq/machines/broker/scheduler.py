@@ -11,6 +11,7 @@ from dfmq.machines.broker.leases import LiveLease
 from dfmq.machines.broker.rates import MOST_IN_FLIGHT
 from dfmq.machines.broker.wants import Queue, Wants
 from dfmq.model import bitfield
+from dfmq.model.ids import TaskId
 from dfmq.wire.messages import Lease
 
 #: pieces of work done per event; the rest is done at once after the next events, so that nobody's message waits long
@@ -34,13 +35,15 @@ FOLLOWS_QUICKER, FOLLOWS_SLOWER = 0.3, 0.1
 
 
 class Scheduler:
-    """Law: a child with a want that is open, not resting and not held back is parked, and then nothing can be granted
-    to it, or a duty is listed that will look at it; per child wants + leases keep within MOST_IN_FLIGHT."""
+    """Law: a child with a want that is open, not resting, not held back and not sated is parked, and then nothing can
+    be granted to it, or a duty is listed that will look at it; per child wants + leases keep within MOST_IN_FLIGHT."""
 
     def __init__(self, desk: Desk, choosing: Choosing) -> None:
         self._desk = desk
         self._choosing = choosing
         self.wants = Wants()
+        #: task → children that have enough until all of it can be had
+        self._sated: dict[TaskId, dict[int, None]] = {}
 
     # ── wants ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -59,6 +62,9 @@ class Scheduler:
             if self._is_held_back(task, child):
                 self.wants.unpark(task.id, child)
                 return
+            if self._is_sated(task, child):
+                self._sate(task, child)
+                return
             choice = next(choices, None)
             if choice is None:
                 self._park(task, child)
@@ -72,6 +78,29 @@ class Scheduler:
             return True
         is_failing = task.members[child].failures >= FAILURES_BEFORE_REST
         return is_failing and self.wants.resting.at((task.id, child)) is not None
+
+    def _is_sated(self, task: Task, child: int) -> bool:
+        """It has enough leases while pieces of the content are still missing everywhere: all children then take the
+        same few, one below the other, and each lease more makes those trees deeper. It is looked at again when all can
+        be had, or when one of its leases ends. Measured by simulation (300 peers, the source at 1.5 times their rate,
+        mean completion in multiples of size/rate): 1.144, with any number of leases 1.172; at 0.75 times, where the
+        source alone takes 1.333: 1.508 and 1.548."""
+        if task.is_available() or child not in task.taking:
+            return False
+        return task.taking[child].bit_count() >= self._desk.rates.enough(child)
+
+    def _sate(self, task: Task, child: int) -> None:
+        self.wants.unpark(task.id, child)
+        self._sated.setdefault(task.id, {})[child] = None
+
+    def _look_at_the_sated(self) -> None:
+        for task_id in [task_id for task_id in self._sated if self._is_to_be_had(task_id)]:
+            for child in self._sated.pop(task_id):
+                self.wants.look_at(task_id, child)
+
+    def _is_to_be_had(self, task_id: TaskId) -> bool:
+        task = self._desk.catalog.get(task_id)
+        return task is None or task.is_available()
 
     def _park(self, task: Task, child: int) -> None:
         if self.wants.park(task.id, child, task.lacking(child)):
@@ -226,10 +255,18 @@ class Scheduler:
             for task_id in self.wants.queues:
                 self.wants.look_at(task_id, peer)
 
+    def hungrier(self, peer: int) -> None:
+        """The peer keeps more in flight than before: it may not have enough any more."""
+        for task in self._desk.catalog.of_peer(peer):
+            if peer in self._sated.get(task.id, {}):
+                self.wants.look_at(task.id, peer)
+
     def work(self, now: float) -> None:
         """Do some of what is listed; bounded, the caller comes again."""
         for task_id, child in self.wants.resting.due(now):
             self.wants.list(("serve", task_id, child))
+        if self._sated:
+            self._look_at_the_sated()
         left = WORK_PER_EVENT
         while left and (duty := self.wants.next_duty()) is not None:
             what, task_id, whom = duty
@@ -271,6 +308,8 @@ class Scheduler:
         if child in queue.parked:
             if self._is_held_back(task, child):
                 self.wants.unpark(task.id, child)
+            elif self._is_sated(task, child):
+                self._sate(task, child)
             else:
                 self.wants.to_the_end(task.id, child)
         return True
@@ -318,7 +357,8 @@ class Scheduler:
     def _check_want(self, task: Task, queue: Queue, child: int) -> None:
         is_waiting = not task.members[child].is_open or self._is_held_back(task, child)
         if child not in queue.parked:
-            if not is_waiting:
+            is_sated = self._is_sated(task, child) and child in self._sated.get(task.id, {})
+            if not is_waiting and not is_sated:
                 raise InvariantViolated(f"task {task.id.hex()}: {child} wants, and nobody looks at it")
             return
         if is_waiting:

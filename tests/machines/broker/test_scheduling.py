@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 from support.broker_swarm import PIECES, TASKS, Member, Swarm
-from support.broker_talk import BrokerTalk, leases, with_content
-from support.talk import GENERATION, TASK, peer_id
+from support.broker_talk import BrokerTalk, leases, of, with_content
+from support.talk import CUT, GENERATION, TASK, peer_id
 
 from dfmq.machines.broker.ranking import ENOUGH_PARENTS
-from dfmq.machines.broker.rates import MOST_IN_FLIGHT
+from dfmq.machines.broker.rates import MOST_IN_FLIGHT, USUAL_IN_FLIGHT
 from dfmq.machines.broker.scheduler import FAILURES_BEFORE_REST, MOST_REST_SECONDS, WORK_PER_EVENT
 from dfmq.machines.events import DeadlineReached, PeerSaid
 from dfmq.wire import messages as said
@@ -220,6 +220,35 @@ def test_open_said_again_states_the_wants_anew() -> None:
     after = broker.machine.counts()
     assert before["wants"] + before["leases"] == 9
     assert after["wants"] + after["leases"] == 2 + before["leases"]
+
+
+def arriving(*children: str) -> BrokerTalk:
+    """A broker whose seed has five pieces of a content of six; the children have it open and want nothing yet."""
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True, slots=32)
+    for child in children:
+        broker.hello(child)
+    (permit,) = of(said.Permit, broker.opens(children[0], 0))
+    broker.sourced("seed", permit, length=6 * CUT.piece_length)
+    for piece in range(5):
+        broker.proven("seed", piece)
+    for child in children[1:]:
+        broker.opens(child, 0)
+    return broker
+
+
+def test_while_a_content_arrives_nobody_gets_more_leases_than_fill_a_short_way() -> None:
+    broker = arriving("one")
+    assert len(leases(want(broker, "one", 5))) == USUAL_IN_FLIGHT
+    assert len(leases(have(broker, "one", 0))) == 1, "one of its leases has ended"
+    assert len(leases(broker.proven("seed", 5))) == 1, "all can be had now"
+
+
+def test_whoever_has_a_long_way_gets_what_it_needs_and_whoever_learns_so_is_looked_at() -> None:
+    broker = arriving("one", "two")
+    assert len(leases(want(broker, "one", 5, in_flight=9))) == 5
+    assert len(leases(want(broker, "two", 5, in_flight=USUAL_IN_FLIGHT + 1))) == USUAL_IN_FLIGHT
+    assert len(leases(broker.hears("two", said.Want(task=TASK, count=0, in_flight=9)), "two")) == 2
 
 
 # ── what drags ────────────────────────────────────────────────────────────────────────────────────────────────────
