@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 
 import hypothesis
 import pytest
@@ -25,6 +26,9 @@ hypothesis.settings.load_profile(PROFILE)
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """The quick profile draws the same examples each time, the soak profile new ones; both say which."""
+    # A shell starts what it puts into the background with SIGINT ignored, and what tests start would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = "0" if PROFILE == "quick" else str(secrets.randbits(32))
 
