@@ -7,9 +7,9 @@ Worlds (peers-20000 and fine only when named): 200 to 20,000 peers at 200 Mbit/s
 links of 1 ms; and with 1000 peers: slow-10, slow-30 (so many per cent at a tenth of the rate; their own times apart),
 crash-5 (5 % killed on the way, most come back), join (they come over 60 s), zones (two, with 400 Mbit/s between them;
 the seed is in one), source-300 and source-150 (the source gives so many Mbit/s; size/rate of the latter alone is 1.33).
-fine: 1000 peers with the house's own chunks. mean, p99, max: of the peers at full rate, in
-size/rate. All but cpu_s is exact and the same on every machine; with several seeds, the median of each. Hints are not
-delivered: they matter only while no broker answers, and are half of the events.
+fine: 1000 peers with the house's own chunks. mean, p99, max: of the peers at full rate, in size/rate. All but cpu_s is
+exact and the same on every machine; with several seeds, the median of each. Hints are not delivered: they matter only
+while no broker answers, and are half of the events.
 """
 
 from __future__ import annotations

@@ -253,6 +253,16 @@ def receipts(got: Iterable[Got]) -> Counter[str]:
     return total
 
 
+def until_it_holds(getting: subprocess.Popen[str], least: int) -> int:
+    """Read a get's progress until it holds so many bytes; how many it holds."""
+    assert getting.stdout is not None
+    for line in getting.stdout:
+        held: int = json.loads(line).get("held", 0)
+        if held >= least:
+            return held
+    raise AssertionError("it ended before")
+
+
 def finish(popen: subprocess.Popen[str], typed: str = "") -> Got:
     """Wait for a dfmq-get."""
     out, err = popen.communicate(typed, timeout=2 * PATIENCE)

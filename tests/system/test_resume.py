@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import House, finish, free_port, receipts
+from support.processes import House, finish, free_port, receipts, until_it_holds
 from support.sources import FaultySource
 
 pytestmark = pytest.mark.system
@@ -32,16 +30,6 @@ def house(tmp_path: Path) -> Iterator[House]:
 def source() -> Iterator[FaultySource]:
     with FaultySource() as source:
         yield source
-
-
-def until_it_holds(getting: subprocess.Popen[str], least: int) -> int:
-    """Read a get's progress until it holds so many bytes; how many it holds."""
-    assert getting.stdout is not None
-    for line in getting.stdout:
-        held: int = json.loads(line).get("held", 0)
-        if held >= least:
-            return held
-    raise AssertionError("it ended before")
 
 
 def test_a_killed_peer_goes_on_at_the_chunk_where_it_was(house: House, source: FaultySource, tmp_path: Path) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import House, Node, finish, until
+from support.processes import House, Node, finish, until, until_it_holds
 from support.sources import FaultySource
 
 from dfmq.machines.broker.backsource import UNWANTED_SECONDS
@@ -37,16 +35,6 @@ def house(tmp_path: Path) -> Iterator[House]:
 def source() -> Iterator[FaultySource]:
     with FaultySource() as source:
         yield source
-
-
-def until_it_holds(getting: subprocess.Popen[str], least: int) -> int:
-    """Read a get's progress until it holds so many bytes; how many it holds."""
-    assert getting.stdout is not None
-    for line in getting.stdout:
-        held: int = json.loads(line).get("held", 0)
-        if held >= least:
-            return held
-    raise AssertionError("it ended before")
 
 
 def bytes_quit(reader: Node) -> int:

@@ -59,17 +59,22 @@ class Scheduler:
             return
         choices, left = self._choosing.choices(task, child), self.wants.count(task.id, child)
         while left:
-            if self._is_held_back(task, child):
-                self.wants.unpark(task.id, child)
-                return
-            if self._is_sated(task, child):
-                self._sate(task, child)
+            if self._is_put_off(task, child):
                 return
             choice = next(choices, None)
             if choice is None:
                 self._park(task, child)
                 return
             left = self._grant(task, child, *choice, now)
+
+    def _is_put_off(self, task: Task, child: int) -> bool:
+        """It gets no more now, and is not parked: it is looked at again when what holds it back is over."""
+        if not self._is_held_back(task, child):
+            if not self._is_sated(task, child):
+                return False
+            self._sated.setdefault(task.id, {})[child] = None
+        self.wants.unpark(task.id, child)
+        return True
 
     def _is_held_back(self, task: Task, child: int) -> bool:
         """Looked at again when its rest is over, or when the lease of a slow child ends: that gets one piece at a
@@ -88,10 +93,6 @@ class Scheduler:
         if task.is_available() or child not in task.taking:
             return False
         return task.taking[child].bit_count() >= self._desk.rates.enough(child)
-
-    def _sate(self, task: Task, child: int) -> None:
-        self.wants.unpark(task.id, child)
-        self._sated.setdefault(task.id, {})[child] = None
 
     def _look_at_the_sated(self) -> None:
         for task_id in [task_id for task_id in self._sated if self._is_to_be_had(task_id)]:
@@ -305,13 +306,8 @@ class Scheduler:
             return False
         child, piece = choice
         self._grant(task, child, piece, parent, now)
-        if child in queue.parked:
-            if self._is_held_back(task, child):
-                self.wants.unpark(task.id, child)
-            elif self._is_sated(task, child):
-                self._sate(task, child)
-            else:
-                self.wants.to_the_end(task.id, child)
+        if child in queue.parked and not self._is_put_off(task, child):
+            self.wants.to_the_end(task.id, child)
         return True
 
     def _first_in_order(self, task: Task, queue: Queue, parent: int, offered: int) -> tuple[int, int] | None:
