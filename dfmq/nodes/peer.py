@@ -41,8 +41,9 @@ log = logging.getLogger(__name__)
 
 #: seconds between two looks at the host
 SAMPLE_SECONDS = 2.0
-#: a chunk whose piece goes on arriving is written so soon at the latest, with others where there are any
-WRITE_WITHIN_SECONDS = 0.1
+#: A chunk whose piece goes on arriving is written so soon at the latest, with others where there are any; mostly its
+#: piece's end comes first. What a kill -9 takes is fetched again. The loop, the writer and the loop again wake for it.
+WRITE_WITHIN_SECONDS = 0.5
 
 Context = zmq.Context[zmq.Socket[bytes]]
 

@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 
 Ready = Callable[[dict[str, Any]], None]
 
-#: records are written together, so late at most
-RECORDS_SECONDS = 0.05
+#: records of every lease and piece are written together, so late at most: at 0.05 a peer on a slow link woke as often
+#: for them as for its chunks
+RECORDS_SECONDS = 0.25
 #: Python's own are 700, 10, 10: for a node that makes some hundred objects a chunk and hardly a cycle
 GARBAGE_THRESHOLDS = (20_000, 20, 20)
 

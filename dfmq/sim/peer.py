@@ -36,7 +36,7 @@ StoreWish = (
 #: As the real store does (edges/store/writer) and its node (nodes/peer): a chunk that may wait is written with what
 #: comes after it, at the latest when so many bytes wait, or after so many seconds.
 MOST_ASLEEP = 2 << 20
-WRITE_WITHIN_SECONDS = 0.1
+WRITE_WITHIN_SECONDS = 0.5
 
 
 class PeerProcess(Process):

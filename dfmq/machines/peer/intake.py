@@ -94,12 +94,17 @@ class Intake:
             inflow.offset + chunk * inflow.chunk_length,
             event.digest,
             event.payload,
-            not has_landed,
+            not has_landed and self._may_wait(inflow),
         )
         if has_landed:
             owner.tally.gap = inflow.gap
             return [store, *owner.landed(inflow, now)]
         return [store]
+
+    def _may_wait(self, inflow: Inflow) -> bool:
+        """Its parent is not soon out of credit, which comes back with what is written; or needs no more."""
+        unwritten = inflow.received - inflow.returned
+        return inflow.given == inflow.need or 2 * unwritten < self.window.credit(inflow.chunk_length)
 
     def _stray(self, event: ChunkArrived, now: float) -> list[PeerEffect]:
         """A chunk under a lease that is over, or is another piece's by now: welcome if it is missing and proves."""

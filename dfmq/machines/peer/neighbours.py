@@ -22,8 +22,9 @@ MOST_HOLDERS = 4
 #: Bytes of proofs remembered for each task: a gibibyte in chunks of 1 MiB needs 16 KiB.
 MOST_PROOF_BYTES = 4 << 20
 #: Hints gathered before they are said: at 40 peers and 10 pieces a second each, waking every neighbour for every piece
-#: was most of a peer's CPU time. Whoever has no broker waits longer than this anyway.
-GATHER_SECONDS = 1.0
+#: was most of a peer's CPU time, and a tenth of its turns with a second between. Whoever has no broker waits longer
+#: than this to notice it, and is then reminded anyway.
+GATHER_SECONDS = 3.0
 #: Hints said anew when the broker falls silent, and while it is: whoever had no luck with us, or came to listen later,
 #: hears nothing else. Seconds, hints.
 REMIND_SECONDS = 5.0

@@ -407,11 +407,11 @@ def test_neighbours_are_told_of_each_piece_and_again_when_the_broker_falls_silen
     peer = PeerTalk()
     peer.opened()
     assert not all_of(do.Publish, peer.takes(1, 0)), "not one by one: it would wake every neighbour for every piece"
-    (published,) = all_of(do.Publish, peer.passes(1.0))
+    (published,) = all_of(do.Publish, peer.passes(3.0))
     assert published.message == said.Hint(
         task=TASK, generation=GENERATION, piece=0, peer=peer_id("me"), endpoint=exchange("me"), proofs=proofs(0)
     )
-    assert all_of(do.Publish, peer.passes(9.0)) == [published]
+    assert all_of(do.Publish, peer.passes(7.0)) == [published]
 
 
 def test_neighbours_are_reminded_while_the_broker_is_silent_and_no_longer() -> None:
