@@ -123,7 +123,7 @@ class Fleet:
 
     def get(self, number: int, broker: str, *words: str, host: str = "") -> list[str]:
         """The command of a dfmq-get through that peer."""
-        command = [PYTHON, "-m", "dfmq.cli.get", "--quiet", "--home", str(self.home / f"peer{number}")]
+        command = [PYTHON, str(ROOT / "bin" / "dfmq-get"), "--quiet", "--home", str(self.home / f"peer{number}")]
         return self.on(host, *command, "--broker", broker, *words)
 
     def until_listening(self, address: str, host: str = "") -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class DfmqError(Exception):
     """Something went wrong that dfmq can name. The message says what, where and what to do next."""
 
-    code: ClassVar[str] = "failed"
-    exit_status: ClassVar[int] = 1
+    code: str = "failed"
+    exit_status: int = 1
 
 
 class SettingsError(DfmqError):

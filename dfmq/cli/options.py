@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from dfmq.cli import endpoints
+from dfmq.cli.home import home_path
 from dfmq.cli.quantities import parse_duration, parse_rate, parse_size
 from dfmq.errors import SettingsError
 from dfmq.model.settings import BrokerSettings, PeerSettings, SourceSettings, StoreSettings
@@ -256,7 +257,7 @@ def peer_settings(
 ) -> PeerSettings:
     """`flags`: setting's key → raw value; None and () mean not given. A SettingsError says where a bad value stands."""
     values = _gather(PEER, flags, environment, config)
-    return _with_parts(PeerSettings, values, _home(values.pop("home", "")))
+    return _with_parts(PeerSettings, values, home_path(values.pop("home", "")))
 
 
 def broker_settings(
@@ -268,14 +269,14 @@ def broker_settings(
     own = values.pop("home", "")
     if not own:
         shared = _gather((HOME,), {}, environment, config).get("home", "")
-        own = _home(shared) + "/broker"
-    return _with_parts(BrokerSettings, values, _home(own))
+        own = home_path(shared) + "/broker"
+    return _with_parts(BrokerSettings, values, home_path(own))
 
 
 def get_settings(flags: Mapping[str, Value], environment: Mapping[str, str], config: Path | None = None) -> GetSettings:
     """As peer_settings."""
     values = _gather(GET, flags, environment, config)
-    return GetSettings(home=_home(values.pop("home", "")), **values)
+    return GetSettings(home=home_path(values.pop("home", "")), **values)
 
 
 def _gather(
@@ -305,11 +306,3 @@ def _with_parts(kind: type[Node], values: dict[str, Value], home: str) -> Node:
         for part, of in (("store", StoreSettings), ("source", SourceSettings))
     }
     return kind(home=home, **{name: value for name, value in values.items() if "." not in name}, **parts)
-
-
-def _home(given: str) -> str:
-    if given:
-        return os.path.abspath(os.path.expanduser(given))
-    import platformdirs
-
-    return platformdirs.user_cache_dir("dfmq")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from dfmq.cli.lines import LINE_SECONDS, failure_line, note_line, printable, progress_line, receipt_line
 from dfmq.cli.quantities import show_bytes, show_rate, show_seconds
 from dfmq.errors import DfmqError
 from dfmq.model.task import shown
@@ -18,22 +19,8 @@ from dfmq.wire.messages import Progress, Receipt
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-#: Where nobody watches a bar (a log file, a build), more lines than one in five seconds are noise.
-LINE_SECONDS = 5.0
 #: A bar drawn more often only costs.
 BAR_SECONDS = 0.1
-
-PLACED_WORDS = {
-    "reflink": "reflinked from the store",
-    "hardlink": "hard-linked from the store",
-    "copy": "copied from the store",
-    "stream": "written to standard output",
-}
-
-
-def printable(text: str) -> str:
-    """Names come from outside: nothing in them may steer a terminal or break a line."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def name_of(errand: Errand) -> str:
@@ -41,19 +28,10 @@ def name_of(errand: Errand) -> str:
     return printable(os.fsdecode(errand.target)) if errand.target is not None else "-"
 
 
-def receipt_line(placed: Placed) -> str:
-    """One line that says what came, how fast, and from whom."""
-    length, receipt = placed.done.length, placed.done.receipt
-    rate = show_rate(length / max(placed.seconds, 1e-6))
-    sources = (
-        ("source", receipt.from_source),
-        ("seed", receipt.from_seed),
-        ("peers", receipt.from_peers),
-        ("store", receipt.from_store),
-    )
-    came = ", ".join(f"{name} {show_bytes(count)}" for name, count in sources)
-    how = PLACED_WORDS.get(placed.kind, placed.kind)
-    return f"{name_of(placed.errand)}: {show_bytes(length)} in {show_seconds(placed.seconds)} ({rate}); {came}; {how}"
+def receipt_of(placed: Placed) -> str:
+    """The line that says what came of an errand."""
+    done = placed.done
+    return receipt_line(name_of(placed.errand), done.length, placed.seconds, _plain(done.receipt), placed.kind)
 
 
 class Report:
@@ -89,8 +67,7 @@ class Report:
     def failed(self, errand: Errand, error: DfmqError) -> None:
         self.held.pop(id(errand), None)
         url = printable(shown(errand.request.url))
-        text = str(error)
-        self.refused(error, text if url in text else f"{url}: {text}", errand.line, url)
+        self.refused(error, failure_line(url, str(error)), errand.line, url)
 
     def noted(self, text: str) -> None:
         """Something worth knowing that is no failure."""
@@ -100,7 +77,7 @@ class Report:
     def refused(self, error: DfmqError, text: str, line: int = 0, url: str = "") -> None:
         """Something failed, maybe before it was begun; `line` of a list, 0 none."""
         self.failures.append(error)
-        self.say(f"dfmq-get: {f'line {line}: ' if line else ''}{printable(text)}")
+        self.say(note_line(f"{f'line {line}: ' if line else ''}{text}"))
 
     def say(self, line: str) -> None:
         """A line for the user, above whatever is being drawn."""
@@ -139,10 +116,8 @@ class PlainReport(Report):
         return True
 
     def _line(self, errand: Errand, progress: Progress) -> str:
-        held = show_bytes(progress.held)
-        if progress.length:
-            held += f" of {show_bytes(progress.length)} ({progress.held * 100 // progress.length} %)"
-        return f"{name_of(errand)}: {held}, {show_rate(progress.bytes_per_second)}, {progress.parents} parents"
+        name, rate = name_of(errand), progress.bytes_per_second
+        return progress_line(name, progress.held, progress.length, rate, progress.parents)
 
     def _list_line(self) -> str:
         of = f" of {self.total}" if self.total is not None else ""
@@ -151,12 +126,12 @@ class PlainReport(Report):
     def placed(self, placed: Placed) -> None:
         super().placed(placed)
         if not self.many:
-            print(receipt_line(placed), file=self.out, flush=True)
+            print(receipt_of(placed), file=self.out, flush=True)
         elif self._is_due(LINE_SECONDS):
             self.say(self._list_line())
 
     def noted(self, text: str) -> None:
-        self.say(f"dfmq-get: {printable(text)}")
+        self.say(note_line(text))
 
     def finish(self) -> None:
         if self.many:
@@ -211,7 +186,7 @@ class BarReport(PlainReport):
         Report.placed(self, placed)
         if not self.many:
             self._bar.stop()
-            print(receipt_line(placed), file=self.out, flush=True)
+            print(receipt_of(placed), file=self.out, flush=True)
         elif self._is_due(BAR_SECONDS):
             self._draw_list()
 
@@ -269,7 +244,7 @@ class JsonReport(Report):
 
     def noted(self, text: str) -> None:
         if self._steps:
-            self.say(f"dfmq-get: {printable(text)}")
+            self.say(note_line(text))
 
     def finish(self) -> None:
         if self.many:

@@ -85,6 +85,15 @@ def _final(target: Path) -> Path:
     return Path(os.path.realpath(target)) if os.path.islink(target) else target
 
 
+def look(path: Path) -> tuple[int, int]:
+    """(inode, ctime in nanoseconds) of a file; zeros when it cannot be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_ctime_ns
+
+
 def place(stored: Path, target: Path, *, copy_only: bool = False) -> str:
     """Make `target` the stored content, and say how: "reflink", "hardlink" or "copy".
 

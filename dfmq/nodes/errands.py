@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
+from dfmq.edges.output import look
 from dfmq.errors import DfmqError, Interrupted, StoreError, TimedOut, from_code
 from dfmq.model.task import Request
 from dfmq.nodes.get import Heard, HostPeer, PeerDied
@@ -70,15 +71,6 @@ class _Put(NamedTuple):
     kind: str
     #: the stored file's, before and after, nanoseconds: giving it a second name changes it, as writing to it would
     ctimes: tuple[int, int]
-
-
-def _look(path: Path) -> tuple[int, int]:
-    """(inode, ctime) of a file; zeros when it cannot be seen."""
-    try:
-        look = path.stat()
-    except OSError:
-        return 0, 0
-    return look.st_ino, look.st_ctime_ns
 
 
 class _Way:
@@ -225,7 +217,7 @@ class Errands:
 
     def _place(self, way: _Way, done: Done) -> None:
         if self._at_once > 1 and done.length > PLACED_AT_ONCE_BYTES:
-            future = self._pool().submit(self._put_in_place, way.errand, Path(done.path), _look(Path(done.path))[0])
+            future = self._pool().submit(self._put_in_place, way.errand, Path(done.path), look(Path(done.path))[0])
             self._placing[future] = way
             future.add_done_callback(lambda _: os.write(self._wake[1], b"."))
             return
@@ -235,11 +227,11 @@ class Errands:
         """`known`: the stored file's inode when it was done. Where it has waited for its turn, what was edited through
         another name may have been dropped meanwhile, and be fetched anew: then a file stands there that is not whole
         yet."""
-        inode, before = _look(stored)
+        inode, before = look(stored)
         if known and inode != known:
             raise StoreError(f"the store's file {stored} was changed from outside, and dropped; ask for it again")
         kind = self._put(errand, stored)
-        return _Put(kind, (before, _look(stored)[1]))
+        return _Put(kind, (before, look(stored)[1]))
 
     def _pool(self) -> ThreadPoolExecutor:
         if self._placers is None:

@@ -12,6 +12,7 @@ import msgspec
 from dfmq.errors import ProtocolError
 from dfmq.wire import messages
 from dfmq.wire.messages import Message
+from dfmq.wire.version import PROTOCOL_VERSION
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -65,7 +66,7 @@ MOST_CHUNK_INDEX = 1023
 
 def encode_chunk_header(lease: int, piece: int, chunk: int) -> bytes:
     """(lease, piece, chunk) → header frame."""
-    packed: bytes = msgpack.packb((messages.PROTOCOL_VERSION, lease, piece, chunk))
+    packed: bytes = msgpack.packb((PROTOCOL_VERSION, lease, piece, chunk))
     return packed
 
 
@@ -80,7 +81,7 @@ def decode_chunk_header(frame: bytes | memoryview) -> tuple[int, int, int]:
     if type(fields) is not list or len(fields) != 4 or not all(type(field) is int for field in fields):
         raise ProtocolError("a chunk header is an array of four integers")
     version, lease, piece, chunk = fields
-    if version != messages.PROTOCOL_VERSION:
+    if version != PROTOCOL_VERSION:
         raise ProtocolError(f"protocol version {version}", "version")
     if not (0 <= lease <= MOST_LEASE and 0 <= piece <= MOST_PIECE_INDEX and 0 <= chunk <= MOST_CHUNK_INDEX):
         raise ProtocolError(f"a chunk header names lease {lease}, piece {piece}, chunk {chunk}")

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dfmq.errors import ProtocolError
-from dfmq.wire.messages import PROTOCOL_VERSION
+from dfmq.wire.version import MAGIC as MAGIC
+from dfmq.wire.version import PROTOCOL_VERSION as PROTOCOL_VERSION
+from dfmq.wire.version import SIGNATURE as SIGNATURE
 
-#: Two octets that no text protocol begins with, then the protocol's version.
-MAGIC = b"\xdf\x51"
-SIGNATURE = MAGIC + bytes([PROTOCOL_VERSION])
 MOST_BODY_BYTES = 64 * 1024
 MOST_BODIES = 256
 

@@ -12,8 +12,7 @@ from msgspec import Meta
 
 from dfmq.model.host import HostSample
 from dfmq.model.task import Request
-
-PROTOCOL_VERSION = 1
+from dfmq.wire.version import PROTOCOL_VERSION as PROTOCOL_VERSION
 
 TaskIdField = Annotated[bytes, Meta(min_length=16, max_length=16)]
 PeerIdField = Annotated[bytes, Meta(min_length=16, max_length=16)]

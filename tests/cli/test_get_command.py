@@ -21,13 +21,15 @@ CONTENT = b"content of http://source/data.bin"
 Run = Callable[..., int]
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command with these arguments, in a directory of its own; its exit status."""
+@pytest.fixture(params=["quick where plain", "whole"])
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Run:
+    """The command with these arguments, in a directory of its own; its exit status. Both ways say and do the same."""
+    if request.param == "whole":
+        monkeypatch.setattr("dfmq.cli.quick.attempt", lambda *_: None)
     for name in [name for name in os.environ if name.startswith("DFMQ_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DFMQ_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(get_module, "_end_on_signals", lambda: None)
+    monkeypatch.setattr("dfmq.cli.ending.end_on_signals", lambda: None)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
@@ -130,6 +132,7 @@ def test_an_interrupt_is_130_and_releases(run: Run, tmp_path: Path, capsys: pyte
 
     with FakePeer(tmp_path / "home", reply) as peer, pytest.MonkeyPatch.context() as patch:
         patch.setattr("dfmq.cli.progress.PlainReport.progressed", interrupt)
+        patch.setattr("dfmq.cli.quick._Talk._progressed", interrupt)
         assert run(URL) == 130
         peer.die()
         assert len(peer.releases) == 1

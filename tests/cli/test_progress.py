@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dfmq.cli import progress as progress_module
-from dfmq.cli.progress import BarReport, JsonReport, PlainReport, Report, receipt_line
+from dfmq.cli.progress import BarReport, JsonReport, PlainReport, Report, receipt_of
 from dfmq.errors import SourceRefused
 from dfmq.model.task import Request
 from dfmq.nodes.errands import Errand, Placed
@@ -39,7 +39,7 @@ class Terminal(io.StringIO):
 
 
 def test_the_receipt_adds_up_in_one_line() -> None:
-    assert receipt_line(placed()) == (
+    assert receipt_of(placed()) == (
         "/tmp/data.bin: 4.0 MiB in 2.0 s (2.0 MiB/s); source 0 B, seed 1.0 MiB, peers 3.0 MiB, store 0 B; "
         "hard-linked from the store"
     )
@@ -56,7 +56,7 @@ def test_lines_come_at_most_every_five_seconds(monkeypatch: pytest.MonkeyPatch) 
     report.finish()
     line = "/tmp/data.bin: 1.0 MiB of 4.0 MiB (25 %), 2.0 MiB/s, 3 parents\n"
     assert streams.err.getvalue() == line * 2
-    assert streams.out.getvalue() == receipt_line(placed()) + "\n"
+    assert streams.out.getvalue() == receipt_of(placed()) + "\n"
 
 
 def test_a_list_ends_with_one_line_and_each_failure_has_one() -> None:
@@ -138,7 +138,7 @@ def test_a_bar_is_drawn_on_a_terminal_and_leaves_the_receipt(length: int | None)
     assert "data.bin" in err.getvalue()
     assert "3 parents" in err.getvalue()
     assert "dfmq-get: no broker is configured" in err.getvalue()
-    assert out.getvalue() == receipt_line(placed()) + "\n"
+    assert out.getvalue() == receipt_of(placed()) + "\n"
 
 
 def test_a_bar_of_a_list_counts_files() -> None:

@@ -10,7 +10,7 @@ import pytest
 from support import documents
 
 from dfmq import errors
-from dfmq.cli import broker, get, options, peer
+from dfmq.cli import broker, get_command, options, peer
 from dfmq.machines.effects import RECORDS
 from dfmq.model.settings import BrokerSettings, PeerSettings, SourceSettings, StoreSettings
 
@@ -23,8 +23,8 @@ SETTINGS = {
 COMMANDS = {
     "peer": [peer.command],
     "broker": [broker.command],
-    "get": [get.command],
-    "brokers": [peer.command, get.command],
+    "get": [get_command.command],
+    "brokers": [peer.command, get_command.command],
 }
 BOTH_NODES = [peer.command, broker.command]
 

@@ -13,10 +13,10 @@ import pytest
 from support import documents
 
 from dfmq import errors
-from dfmq.cli import broker, get, peer
+from dfmq.cli import broker, get_command, peer
 
 README = documents.text("README.md")
-COMMANDS = {"dfmq-broker": broker.command, "dfmq-peer": peer.command, "dfmq-get": get.command}
+COMMANDS = {"dfmq-broker": broker.command, "dfmq-peer": peer.command, "dfmq-get": get_command.command}
 
 
 def lines() -> list[list[str]]:
@@ -95,7 +95,7 @@ def test_settings_named_in_the_environment_exist() -> None:
 
 def test_flags_named_in_prose_exist() -> None:
     known = {name for command in COMMANDS.values() for option in command.params for name in option.opts}
-    assert isinstance(get.command, click.Command)
+    assert isinstance(get_command.command, click.Command)
     for name in ("README.md", "docs/operations.md"):
         named = set(re.findall(r"`(--[a-z-]+)", documents.text(name)))
         assert named <= known | {"--rewrite"}, named - known

@@ -1,0 +1,106 @@
+"""dfmq-get as it is typed in a script, plain flags and no terminal: the way that loads little, with real peers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.processes import PATIENCE, House, Node, environment
+from support.sources import FaultySource
+
+pytestmark = pytest.mark.system
+
+CONTENT = os.urandom(3_000_000)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with House(tmp_path) as house:
+        yield house
+
+
+@pytest.fixture
+def source() -> Iterator[FaultySource]:
+    with FaultySource() as source:
+        yield source
+
+
+def start(house: House, peer: Node, *words: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "dfmq.cli.get", "--home", str(peer.home), *map(str, words)]
+    popen = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    )  # fmt: skip
+    house.gets.append(popen)
+    return popen
+
+
+def test_a_plain_get_says_whence_it_came(house: House, source: FaultySource, tmp_path: Path) -> None:
+    broker = house.broker()
+    peers = house.peers(["one", "two"], broker)
+    url = source.put("/x", CONTENT)
+    for peer in peers:
+        out_path = tmp_path / f"{peer.name}.out"
+        out, err = start(house, peer, url, "-o", out_path).communicate(timeout=PATIENCE)
+        assert out_path.read_bytes() == CONTENT
+        assert out.startswith(f"{out_path}: 2.9 MiB in ")
+        assert err == ""
+    assert source.requests("/x") == 1
+
+
+def test_a_refusal_has_its_status_and_its_sentence_and_is_asked_for_once(
+    house: House, source: FaultySource, tmp_path: Path
+) -> None:
+    peer = house.peer("peer", None)
+    popen = start(house, peer, source.url("/none"), "-q", "-o", tmp_path / "x")
+    _, err = popen.communicate(timeout=PATIENCE)
+    assert popen.returncode == 5
+    assert err == f"dfmq-get: there is nothing at {source.url('/none')} (404 Not Found): check the URL\n"
+    assert source.requests("/none") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_politely_and_the_next_one_goes_on(
+    house: House, source: FaultySource, tmp_path: Path, number: signal.Signals
+) -> None:
+    peer = house.peer("peer", None)
+    url = source.put("/x", CONTENT, rate=1_000_000)
+    popen = start(house, peer, url, "-q", "-o", tmp_path / "x")
+    peer.wait_for("get.started")
+    peer.wait_for("source.answered")
+    popen.send_signal(number)
+    assert popen.communicate(timeout=PATIENCE)[1].count("run the command again to go on") == 1
+    assert popen.returncode == 130
+    peer.wait_for("get.failed")
+    assert not (tmp_path / "x").exists()
+    popen = start(house, peer, url, "-q", "-o", tmp_path / "x")
+    assert popen.communicate(timeout=PATIENCE) == ("", "")
+    assert (tmp_path / "x").read_bytes() == CONTENT
+
+
+def test_a_peer_that_is_killed_is_started_again_and_the_command_goes_on(
+    house: House, source: FaultySource, tmp_path: Path
+) -> None:
+    peer = house.peer("peer", None)
+    url = source.put("/x", CONTENT, rate=1_000_000)
+    popen = start(house, peer, url, "-q", "-o", tmp_path / "x")
+    peer.wait_for("source.answered")
+    peer.kill()
+    assert popen.communicate(timeout=PATIENCE) == ("", "")
+    assert popen.returncode == 0
+    assert (tmp_path / "x").read_bytes() == CONTENT
+
+
+def test_a_peer_that_is_frozen_is_judged_as_by_the_whole_command(
+    house: House, source: FaultySource, tmp_path: Path
+) -> None:
+    peer = house.peer("peer", None)
+    peer.freeze()
+    popen = start(house, peer, source.put("/x", CONTENT), "-q", "-o", tmp_path / "x")
+    _, err = popen.communicate(timeout=PATIENCE)
+    assert popen.returncode == 1
+    assert "stop" in err and not (tmp_path / "x").exists()
