@@ -87,7 +87,7 @@ def test_every_record_is_named_and_no_other() -> None:
 
 
 #: fields that no user sets: parts, and what a node gives itself
-OWN = {"store", "source", "source.window_bytes", "source.files"}
+OWN = {"store", "store.unsynced_bytes", "source", "source.window_bytes", "source.files"}
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_a_chunk_that_does_not_lie_where_the_cut_says_is_a_bug(
 
 def test_an_owner_who_keeps_to_no_credit_is_stopped(tmp_path: Path) -> None:
     made = Material(1)
-    with bench(tmp_path, StoreSettings(free_floor_bytes=0, write_behind_bytes=1)) as b:
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0, unsynced_bytes=0, write_behind_bytes=1)) as b:
         b.open(made)
         b.store._writer.queued_bytes = 1 << 40
         with pytest.raises(InvariantViolated, match="credit"):
@@ -229,7 +229,7 @@ def test_closing_writes_what_is_queued_and_twice_does_no_harm(tmp_path: Path) ->
 
 def test_a_sync_goes_on_beside_the_writing(tmp_path: Path) -> None:
     made = Material(200_000)
-    with bench(tmp_path, StoreSettings(free_floor_bytes=0, sync_every_bytes=1024)) as b:
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0, unsynced_bytes=0, sync_every_bytes=1024)) as b:
         b.open(made)
         for place in made.places():
             b.write(made, [place])

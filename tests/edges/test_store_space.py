@@ -120,7 +120,7 @@ def use(b: Bench, made: Material, used_at: float) -> None:
 def test_a_quota_evicts_the_oldest_unpinned_and_says_that_it_is_gone(tmp_path: Path) -> None:
     size = 256 * 1024
     made = [Material(size, seed, f"http://host/{seed}") for seed in range(4)]
-    with bench(tmp_path, StoreSettings(free_floor_bytes=0, quota_bytes=3 * size + size // 2)) as b:
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0, unsynced_bytes=0, quota_bytes=3 * size + size // 2)) as b:
         b.store.pin(made[0].task, True)
         for turn in range(3):
             use(b, made[turn], 1000.0 + turn)
@@ -140,7 +140,7 @@ def test_what_is_not_gone_on_with_is_closed_and_may_be_evicted_also_while_it_is_
     monkeypatch.setattr(os, "fdatasync", lambda fd: (gate.wait(60), plain(fd)))
     size = 256 * 1024
     broken_off, other = Material(size), Material(size, 1, "http://host/1")
-    settings = StoreSettings(free_floor_bytes=0, quota_bytes=size + size // 2, sync_every_bytes=1024)
+    settings = StoreSettings(free_floor_bytes=0, unsynced_bytes=0, quota_bytes=size + size // 2, sync_every_bytes=1024)
     with bench(tmp_path, settings) as b:
         b.open(broken_off)
         b.write(broken_off, broken_off.places()[:8])
@@ -159,7 +159,7 @@ def test_contents_that_are_only_held_are_not_looked_at_to_open_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = [Material(5000, seed, f"http://host/{seed}") for seed in range(4)]
-    with bench(tmp_path, StoreSettings(free_floor_bytes=0)) as b:
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0, unsynced_bytes=0)) as b:
         for each in made[:3]:
             b.fill(each)
             b.wait_for_mark(each)
@@ -178,7 +178,7 @@ def test_contents_that_are_only_held_are_not_looked_at_to_open_another(
 def test_what_was_promised_to_an_open_content_is_kept_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(space, "_try_allocate", lambda fd, mode, length: False)
     first, second = Material(100_000, 1, "http://host/1"), Material(100_000, 2, "http://host/2")
-    with bench(tmp_path, StoreSettings(free_floor_bytes=0)) as b:
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0, unsynced_bytes=0)) as b:
         monkeypatch.setattr(Space, "free", lambda self: 150_000)
         b.open(first)
         b.store.open(second.task, second.content, second.request)
@@ -189,7 +189,7 @@ def test_what_was_promised_to_an_open_content_is_kept_for_it(tmp_path: Path, mon
 
 def test_a_content_beyond_the_quota_is_refused_before_anything_goes(tmp_path: Path) -> None:
     old, new = Material(100_000, 1, "http://host/1"), Material(300_000, 2, "http://host/2")
-    with bench(tmp_path, StoreSettings(free_floor_bytes=0, quota_bytes=200_000)) as b:
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0, unsynced_bytes=0, quota_bytes=200_000)) as b:
         b.fill(old)
         b.store.open(new.task, new.content, new.request)
         task, code, text = b.ears.next("failed")
@@ -203,7 +203,7 @@ def test_a_content_larger_than_the_disk_is_refused_before_its_first_byte(tmp_pat
         if home is None:
             pytest.skip("mounting needs root")
         made = Material(3 * MIB)
-        with bench(home, StoreSettings(free_floor_bytes=0)) as b:
+        with bench(home, StoreSettings(free_floor_bytes=0, unsynced_bytes=0)) as b:
             b.store.open(made.task, made.content, made.request)
             task, code, text = b.ears.next("failed")
             assert (task, code) == (made.task, "no_space")
@@ -216,7 +216,7 @@ def test_a_disk_that_fills_up_under_us_fails_the_task_and_keeps_what_was_stored(
         if home is None:
             pytest.skip("mounting needs root")
         made = Material(MIB)
-        with bench(home, StoreSettings(free_floor_bytes=0)) as b:
+        with bench(home, StoreSettings(free_floor_bytes=0, unsynced_bytes=0)) as b:
             # Of unknown length nothing can be reserved, and somebody else takes the room meanwhile.
             b.store._shelves.make_room = lambda need, task: None  # type: ignore[method-assign]
             b.open(made, made.growing)
@@ -233,7 +233,7 @@ def test_a_disk_that_fills_up_under_us_fails_the_task_and_keeps_what_was_stored(
             other.unlink()
             held = b.open(made, made.growing)[0]
             assert held & 0b11 == 0b11
-        with bench(home, StoreSettings(free_floor_bytes=0)) as b:
+        with bench(home, StoreSettings(free_floor_bytes=0, unsynced_bytes=0)) as b:
             assert b.load(made).held & 0b11 == 0b11
 
 
@@ -248,7 +248,7 @@ def test_room_that_somebody_else_took_is_looked_for_once_more(tmp_path: Path, mo
         return pwritev(*arguments)
 
     monkeypatch.setattr(os, "pwritev", fail_once)
-    with bench(tmp_path, StoreSettings(free_floor_bytes=0)) as b:
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0, unsynced_bytes=0)) as b:
         b.open(made)
         b.write(made, made.places())
         assert b.read(made) == made.octets
@@ -265,7 +265,7 @@ def test_a_journal_that_found_no_room_ends_with_its_last_whole_record(
             return write(fd, octets[:5])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with bench(tmp_path, StoreSettings(free_floor_bytes=0)) as b:
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0, unsynced_bytes=0)) as b:
         b.open(made)
         b.write(made, [(0, 0)])
         monkeypatch.setattr(os, "write", fail_in_the_middle)
@@ -274,7 +274,7 @@ def test_a_journal_that_found_no_room_ends_with_its_last_whole_record(
         monkeypatch.setattr(os, "write", write)
         assert b.open(made)[:2] == (0, {0: 0b1})
         b.write(made, [(0, 2)])
-    with bench(tmp_path, StoreSettings(free_floor_bytes=0)) as b:
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0, unsynced_bytes=0)) as b:
         assert b.load(made).partial == {0: 0b101}
 
 
@@ -283,7 +283,7 @@ def test_a_disk_without_inodes_says_so(tmp_path: Path) -> None:
         if home is None:
             pytest.skip("mounting needs root")
         made = Material(1000)
-        with bench(home, StoreSettings(free_floor_bytes=0)) as b:
+        with bench(home, StoreSettings(free_floor_bytes=0, unsynced_bytes=0)) as b:
             b.store.open(made.task, made.content, made.request)
             assert b.ears.next("failed")[1] == "no_space"
             b.store.open(made.task, made.content, made.request)

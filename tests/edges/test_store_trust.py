@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from support.disk import Material, age, bench, overwrite
 
-from dfmq.edges.store import journal, loading
+from dfmq.edges.store import journal, loading, slow
 from dfmq.edges.store.spans import LEAST_MAPPED_BYTES
 from dfmq.errors import StoreError
+from dfmq.model.settings import StoreSettings
 
 
 def test_in_the_same_boot_unsynced_lines_are_believed_unread(tmp_path: Path) -> None:
@@ -55,6 +56,36 @@ def test_after_another_boot_synced_lines_are_believed_unread(tmp_path: Path, mon
     monkeypatch.setattr(loading, "prove", lambda *_: pytest.fail("it is read"))
     with bench(tmp_path) as b:
         assert b.load(made).held == 0b11
+
+
+def test_a_small_content_is_not_synced_and_proven_when_it_is_wanted_after_another_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, kept = Material(8192), Material(8192, 1, "http://host/kept")
+    monkeypatch.setattr(slow, "sync", lambda _: pytest.fail("it is synced"))
+    with bench(tmp_path, StoreSettings(free_floor_bytes=0, unsynced_bytes=8192)) as b:
+        for made in (lost, kept):
+            b.fill(made)
+        b.settle()
+        assert not [fd for fd in os.listdir("/proc/self/fd") if _leads_below(fd, tmp_path, "data")]
+        path = b.store.path(lost.task)
+        look = path.stat()
+    overwrite(path, 0, bytes(1024))
+    os.utime(path, ns=(look.st_atime_ns, look.st_mtime_ns))
+    with bench(tmp_path) as b:
+        assert b.load(kept).held == 0b11
+    monkeypatch.setattr(journal, "boot_id", lambda: "another boot")
+    with bench(tmp_path) as b:
+        assert b.load(kept).held == 0b11
+        assert b.load(lost) is None, "some of it is gone, as after a power cut"
+
+
+def _leads_below(fd: str, folder: Path, name: str) -> bool:
+    try:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return False
+    return path.startswith(str(folder)) and path.endswith(name)
 
 
 def test_where_no_boot_is_known_nothing_unsynced_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ class Store:
         self._writer = Writer(lambda batch: self._scribe.write(batch), min(2 << 20, settings.write_behind_bytes // 4))
         self._shelves = Shelves(self._folder, settings, hear, self._writer.put, self._spans.forget)
         syncs = Syncs(self._shelves, self._writer.later)
-        self._scribe = Scribe(self._shelves, syncs, settings.sync_every_bytes)
+        self._scribe = Scribe(self._shelves, syncs, settings)
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────
 

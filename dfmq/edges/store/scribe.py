@@ -14,6 +14,7 @@ from dfmq.edges.store.syncs import Syncs
 from dfmq.edges.store.writer import Chunk, Job, write_chunks
 from dfmq.errors import NoSpace, StoreError
 from dfmq.model.ids import Generation, TaskId
+from dfmq.model.settings import StoreSettings
 
 #: A growing content is granted room in steps of so many octets, so that not every batch looks at every task.
 _GROWTH_BYTES = 64 << 20
@@ -22,10 +23,11 @@ _GROWTH_BYTES = 64 << 20
 class Scribe:
     """Law: a chunk's line is journalled after its octets are written, and both before it is told as stored."""
 
-    def __init__(self, shelves: Shelves, syncs: Syncs, sync_every_bytes: int) -> None:
+    def __init__(self, shelves: Shelves, syncs: Syncs, settings: StoreSettings) -> None:
         self._shelves = shelves
         self._syncs = syncs
-        self._sync_every = sync_every_bytes
+        self._sync_every = settings.sync_every_bytes
+        self._unsynced = settings.unsynced_bytes
 
     def write(self, batch: list[Chunk]) -> list[Job]:
         """Write, journal and count these chunks; what is to be told about it."""
@@ -101,13 +103,16 @@ class Scribe:
     # ── finishing ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def finish(self, task: TaskId, generation: Generation) -> None:
-        """Note the file's stamp, then sync. Tells only of failure."""
+        """Note the file's stamp, then sync what is worth it. Tells only of failure."""
         shelf = self._shelves.current(task, generation)
         if shelf is None or shelf.is_broken or not shelf.is_complete or shelf.stamp is not None:
             return
         try:
             shelf.open_files()
             shelf.finish(Stamp.of(os.fstat(shelf.data_fd)))
-            self._syncs.want(shelf)
+            if (shelf.content.cut.length or 0) > self._unsynced or shelf.is_syncing:
+                self._syncs.want(shelf)
+            else:
+                shelf.close_files()
         except (OSError, StoreError) as error:
             self._broke(shelf, error, 0)()
