@@ -45,6 +45,8 @@ class Reader:
         self.starts = 0
         #: somebody on this host gets the task, at most so fast
         self.is_wanted, self.limit = False, 0
+        #: and must not go to the source for it
+        self.is_frugal = False
         self.start()
 
     def start(self) -> None:
@@ -59,6 +61,7 @@ class Reader:
             Alarm(),
             limit_of=lambda _: self.limit,
             is_wanted=lambda _: self.is_wanted,
+            may_read=lambda _: self.is_wanted and not self.is_frugal,
         )
         self.ask: want.AskSource | None = None
         self.read: want.ReadSource | None = None

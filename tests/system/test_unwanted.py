@@ -108,6 +108,35 @@ def test_a_get_that_comes_back_in_time_goes_on_at_its_own_limit_without_a_new_re
     assert not peer.records("source.quit")
 
 
+@pytest.mark.parametrize("where", ["same host", "other host"])
+def test_who_must_not_go_to_the_source_takes_what_is_read_for_others_and_keeps_no_read_going(
+    house: House, source: FaultySource, tmp_path: Path, where: str
+) -> None:
+    url = source.put("/x", CONTENT, headers=FRESH, rate=4 * LIMIT)
+    broker = house.broker()
+    peers = house.peers(["a", "b"], broker)
+    frugal_at = peers[where == "other host"]
+    getting = house.start_get(peers[0], url, "-o", tmp_path / "x")
+    until_it_holds(getting, 1)
+    frugal = house.start_get(frugal_at, url, "-o", tmp_path / "y", "--no-source")
+    until_it_holds(frugal, LIMIT)
+    getting.send_signal(signal.SIGINT)
+    assert finish(getting).status == 130
+    gone = time.time()
+    got = finish(frugal)
+    assert (got.status, got.last["code"]) == (1, "transfer") and "--no-source" in got.err
+    (ended,) = broker.wait_for("permit.ended", why="unwanted")
+    assert ended["at"] - gone == pytest.approx(UNWANTED_SECONDS, abs=1.5)
+    assert LIMIT <= bytes_quit(broker) < len(CONTENT)
+    assert source.requests("/x") == 1
+    source.put("/x", CONTENT, headers=FRESH)
+    got = house.get(frugal_at, url, "-o", tmp_path / "y")
+    assert got.receipt["from_store"] >= LIMIT, "what it got is kept"
+    assert (tmp_path / "y").read_bytes() == CONTENT
+    assert house.get(peers[0], url, "-o", tmp_path / "x", "--no-source").status == 0, "all of it is here"
+    assert source.requests("/x") == 2
+
+
 def test_who_goes_while_others_want_it_changes_nothing_for_them(
     house: House, source: FaultySource, tmp_path: Path
 ) -> None:

@@ -41,12 +41,19 @@ class Admission:
         """The peer wants the task. One that has it open already, with the same credentials, is only told again."""
         before = task.members.get(index)
         self._desk.catalog.join(task, index, member)
-        self._desk.backsource.wanted(task.id)
+        self._note_wanted(task, now)
         if before is not None and before.is_open and before.credential == member.credential:
             self._open(task, index, member)
         else:
             self._admit(task, index, member, now)
         self.restock(task, now)
+
+    def _note_wanted(self, task: Task, now: float) -> None:
+        """Who may not go to the source takes what is read for others, and keeps no read going by itself."""
+        if task.may_be_read():
+            self._desk.backsource.wanted(task.id)
+        else:
+            self._desk.backsource.left(task.id, now)
 
     def _admit(self, task: Task, index: int, member: Member, now: float) -> None:
         is_known = task.content is not None
@@ -98,7 +105,7 @@ class Admission:
 
     def depart(self, task: Task, index: int, now: float) -> None:
         """A member wants no more: its wants and leases end, and those who took from it what it was itself taking are
-        told. The last one to go leaves its permits for a while."""
+        told. The last one to go that may go to the source leaves its permits for a while."""
         self._scheduler.wants.forget(task.id, index)
         leases = self._desk.leases
         for lease in leases.of_child(task.id, index, task.taking.get(index, 0)):
@@ -107,8 +114,7 @@ class Admission:
                 for orphan in leases.served_on(task.id, lease.piece, index):
                     self._scheduler.revoke(task, orphan)
         self._desk.catalog.part(task, index, now)
-        if task.is_idle():
-            self._desk.backsource.left(task.id, now)
+        self._note_wanted(task, now)
 
     # ── permits ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -162,7 +168,8 @@ class Admission:
                 return
             asker = next((i for i in stranded if not task.members[i].no_source), None)
             if asker is None:
-                self._refuse_all(task, stranded, "the last peer that held a piece is gone, and no_source is set", now)
+                text = "no peer holds all of it, and the source must not be asked; leave out --no-source"
+                self._refuse_all(task, stranded, text, now)
                 return
             member = task.members[asker]
             if self._give(task, member.request, member.credential, False, asker, 0, now):
@@ -182,10 +189,16 @@ class Admission:
         return tasks
 
     def end_unwanted(self, now: float) -> None:
-        """What nobody has wanted for a while is not read on."""
-        for task in self._desk.backsource.unwanted.due(now):
-            for permit in self._desk.backsource.of_task(task):
+        """What nobody who may go to the source has wanted for a while is not read on; whoever else waits for it is told
+        so."""
+        for task_id in self._desk.backsource.unwanted.due(now):
+            permits = self._desk.backsource.of_task(task_id)
+            for permit in permits:
                 self._void(permit, "unwanted", say_quit=True)
+            if permits:
+                task = self._desk.catalog.tasks[task_id]
+                self.readmit(task, now)
+                self.restock(task, now)
 
     def _void(self, permit: LivePermit, why: str, *, say_quit: bool) -> None:
         if say_quit:

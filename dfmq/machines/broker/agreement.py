@@ -54,9 +54,9 @@ def _check_permits(desk: Desk) -> None:
         if any(not member.is_open for member in task.members.values()) and not permits:
             raise InvariantViolated(f"task {task.id.hex()}: somebody waits for a permit that nobody has")
         is_ending = desk.backsource.unwanted.at(task.id) is not None
-        if is_ending and task.members:
+        if is_ending and task.may_be_read():
             raise InvariantViolated(f"task {task.id.hex()}: somebody wants it, and its permits would end")
-        if permits and not task.members and not is_ending:
+        if permits and not task.may_be_read() and not is_ending:
             raise InvariantViolated(f"task {task.id.hex()}: nobody wants it, and its permits stand for ever")
         stranded = any(m.is_open and not task.is_complete(i) for i, m in task.members.items())
         if stranded and not task.is_available() and desk.backsource.fetch_of(task.id) is None:

@@ -20,7 +20,8 @@ MOST_ACCEPTED = 1024
 MOST_REFUSALS = 4096
 #: an answer is never used longer than this without asking, whatever the source says: a day
 MOST_FRESH_SECONDS = 86_400.0
-#: permits on a task that nobody wants any more stand so long: who comes back meanwhile goes on without a new request
+#: permits on a task that nobody wants any more who may go to the source stand so long: who comes back meanwhile goes on
+#: without a new request
 UNWANTED_SECONDS = 5.0
 
 Verdict = Literal["open", "wait", "fetch", "check"]
@@ -77,7 +78,7 @@ class Terms:
 class BackSource:
     """Law: a task has at most one permit to fetch, and at most one to check per credential; a permit stands with its
     task and with its holder, or nowhere; the source is never asked but by a live permit. A permit on a task that nobody
-    wants has a deadline, one on a task that somebody wants has none."""
+    wants who may go to the source has a deadline, one on a task that somebody such wants has none."""
 
     def __init__(self, negative_seconds: float) -> None:
         self._negative_seconds = negative_seconds
@@ -89,7 +90,7 @@ class BackSource:
         #: (task, credential, None for whoever asks) → refusal
         self._refusals: OrderedDict[tuple[TaskId, bytes | None], Refusal] = OrderedDict()
         self._next_id = 1
-        #: tasks that nobody wants → when their permits end
+        #: tasks that nobody wants who may go to the source → when their permits end
         self.unwanted: Deadlines[TaskId] = Deadlines()
 
     def __len__(self) -> int:
@@ -179,12 +180,13 @@ class BackSource:
             del self._checks[permit.task]
 
     def wanted(self, task: TaskId) -> None:
-        """Somebody wants the task: its permits stand."""
+        """Somebody who may go to the source wants the task: its permits stand."""
         self.unwanted.clear(task)
 
     def left(self, task: TaskId, now: float) -> None:
-        """Nobody wants the task any more: its permits, if it has any, end soon."""
-        if task in self._fetches or task in self._checks:
+        """Nobody wants the task any more who may go to the source: its permits, if it has any, end soon. Said again,
+        they end no later."""
+        if (task in self._fetches or task in self._checks) and self.unwanted.at(task) is None:
             self.unwanted.set(task, now + UNWANTED_SECONDS)
 
     def promote(self, permit: LivePermit) -> None:

@@ -208,6 +208,10 @@ class Task:
         """Nobody wants it."""
         return not self.members
 
+    def may_be_read(self) -> bool:
+        """Somebody who wants it may go to the source for it."""
+        return any(not member.no_source for member in self.members.values())
+
     def check(self) -> None:
         """See the class's law."""
         for name, by_piece, by_peer in (("held", self.whole, self.held), ("taken", self.taken, self.taking)):

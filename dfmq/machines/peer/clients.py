@@ -115,6 +115,10 @@ class Clients:
         """Anybody at all has this task in use."""
         return task in self._by_task
 
+    def may_read(self, task: TaskId) -> bool:
+        """Anybody who asked for it may go to the source for it."""
+        return any(not wish.no_source for wish in self._by_task.get(task, ()))
+
     def join(self, wish: Wish, now: float) -> None:
         """The download under way is this wish's too; progress follows soon."""
         wish.standing = "joined"

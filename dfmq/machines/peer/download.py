@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from dfmq.errors import InvariantViolated
+from dfmq.errors import InvariantViolated, TransferError
 from dfmq.machines.effects import LoadTask, OpenStore, PeerEffect, ProveContent, Record, SealStore, TellBroker
 from dfmq.machines.peer.assembly import DIGEST_BYTES
 from dfmq.machines.peer.holding import Holding, Holdings
@@ -67,6 +67,8 @@ class Download:
         self.outcome: Outcome | None = None
         #: the broker has answered Open once
         self.was_opened = False
+        #: it may go to the source since just now; the broker may have said no before it heard of that
+        self._has_new_leave = False
         self.bucket: TokenBucket | None = None
         #: the content our streams and our tally are of
         self._known = holding = holdings.get(task)
@@ -108,6 +110,14 @@ class Download:
         )
         return [TellBroker(message)]
 
+    def set_no_source(self, no_source: bool, now: float) -> list[PeerEffect]:
+        """Those who want it may go to the source now where they might not, or the other way round: the broker is told
+        by another Open."""
+        if no_source == self.no_source:
+            return []
+        self.no_source, self._has_new_leave = no_source, not no_source
+        return self.ask(now) if self.phase != "loading" else []
+
     def anew(self, now: float) -> list[PeerEffect]:
         """What was here is gone, and every lease with it: the broker learns that by Close."""
         closed = self._session.tell(Close(task=self.task)) if self.was_opened else []
@@ -128,6 +138,7 @@ class Download:
     def opened(self, message: Opened, now: float) -> list[PeerEffect]:
         """The broker says what the content is now."""
         self.was_opened = True
+        self._has_new_leave = False
         self.progressed_at = now
         cut = PieceMap(message.length, message.piece_length, message.chunk_length)
         holding = self._holdings.get(self.task)
@@ -387,7 +398,11 @@ class Download:
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def refused(self, message: Refused) -> None:
-        """The broker says no."""
+        """The broker says no. One that crossed our word that we may go to the source now is of no account: Open asked
+        again. If it did not cross, we soon doubt, and ask."""
+        if self._has_new_leave and message.code == TransferError.code:
+            self._has_new_leave = False
+            return
         self.fail(message.code, message.text, message.retry_after)
 
     def fail(self, code: str, text: str, retry_after: float = 0.0) -> None:

@@ -41,15 +41,17 @@ class Fetching:
         cut: Callable[[int | None], PieceMap] = pieces.cut,
         limit_of: Callable[[TaskId], int] = lambda task: 0,
         is_wanted: Callable[[TaskId], bool] = lambda task: False,
+        may_read: Callable[[TaskId], bool] = lambda task: False,
     ) -> None:
         """`algorithm`: of the chunk digests the node computes. `cut`: how a content of that length is cut. `limit_of`:
-        bytes per second that those who get the task here want at most, 0 any. `is_wanted`: whether there are any."""
+        bytes per second that those who get the task here want at most, 0 any. `is_wanted`: whether there are any.
+        `may_read`: whether any of these may go to the source for it."""
         self._holdings = holdings
         self._cut = cut
         self._questions = Questions(settings, rng, alarm)
         self._announcements = Announcements()
         self._generations = Generations(settings, algorithm, rng, cut)
-        readings = self._readings = Readings(holdings, self._questions, self._announcements, alarm, is_wanted)
+        readings = self._readings = Readings(holdings, self._questions, self._announcements, alarm, is_wanted, may_read)
         bodies = self._bodies = Bodies(
             holdings, readings, self._questions, self._announcements, settings.window_bytes, limit_of
         )

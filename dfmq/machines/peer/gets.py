@@ -101,10 +101,11 @@ class Gets:
         task = wish.task
         download = self.downloads.get(task)
         if download is not None:
-            if wish.may_join(download.request, download.no_source):
+            # Before its first answer, which may be a no that is none for this one, nobody joins who may do more.
+            if wish.may_join(download.request, download.no_source and not download.was_opened):
                 self.clients.join(wish, now)
                 self._set_limit(download, now)
-                return self._intake.purse.serve(now)
+                return self._intake.purse.serve(now) + self._set_leave(download, now)
             return []
         download = Download(
             task,
@@ -133,6 +134,11 @@ class Gets:
         else:
             download.bucket = TokenBucket(limit) if limit else None
 
+    def _set_leave(self, download: Download, now: float) -> list[PeerEffect]:
+        """It may go to the source while one of those who joined it may."""
+        joined = self.clients.of_task(download.task, "joined")
+        return download.set_no_source(all(wish.no_source for wish in joined), now)
+
     def _release(self, wish: Wish, now: float) -> list[PeerEffect]:
         task = wish.task
         self.clients.leave(wish, now)
@@ -143,7 +149,7 @@ class Gets:
         if wish.standing == "joined" and download is not None:
             if self.clients.of_task(task, "joined"):
                 self._set_limit(download, now)
-                effects += self._intake.purse.serve(now)
+                effects += self._intake.purse.serve(now) + self._set_leave(download, now)
             else:
                 effects += self._part(download, now) + self._seat_next(task, now)
         return effects if self.clients.wants(task) else [*effects, PinTask(task, False)]

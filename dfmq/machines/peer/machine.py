@@ -82,8 +82,9 @@ class PeerMachine:
         self._gets = Gets(settings, self._holdings, self._session, self._intake, self._neighbours, alarm)
         clients = self._gets.clients
         self._fetching = Fetching(
-            self._holdings, settings.source, algorithm, rng, alarm, cut, clients.limit_of, clients.wants
-        )
+            self._holdings, settings.source, algorithm, rng, alarm, cut,
+            clients.limit_of, clients.wants, clients.may_read,
+        )  # fmt: skip
         self._gauge = PressureGauge()
         keeping = self._keeping = Keeping(
             self._holdings, self._session, self._gets, self._intake, self._upload, self._fetching, self._neighbours

@@ -32,9 +32,11 @@ class Readings:
         announcements: Announcements,
         alarm: Alarm,
         is_wanted: Callable[[TaskId], bool],
+        may_read: Callable[[TaskId], bool],
     ) -> None:
-        """`is_wanted`: whether somebody on this host gets the task."""
+        """`is_wanted`: whether somebody on this host gets the task; `may_read`: and may go to the source for it."""
         self._is_wanted = is_wanted
+        self._may_read = may_read
         #: tasks that are read without a permit → until when
         self._orphans: AlarmedDeadlines[TaskId] = AlarmedDeadlines(alarm)
         self._holdings = holdings
@@ -107,11 +109,11 @@ class Readings:
         return effects
 
     def is_orphan(self, reading: Reading) -> bool:
-        """It is read by nobody's leave, and for nobody here."""
-        return not reading.permits and not self._is_wanted(reading.task)
+        """It is read by nobody's leave, and for nobody here that may cause it."""
+        return not reading.permits and not self._may_read(reading.task)
 
     def deadline(self, now: float) -> list[PeerEffect]:
-        """What is read by nobody's leave, and for nobody here, is given up."""
+        """What is read by nobody's leave, and for nobody here that may cause it, is given up."""
         effects: list[PeerEffect] = []
         for task in self._orphans.due(now):
             reading = self.main[task]

@@ -117,3 +117,68 @@ def test_a_read_that_was_over_in_time_is_not_quit() -> None:
     assert not of(said.Quit, broker.passes(4 * UNWANTED_SECONDS, ["seed", "one"]))
     (opened,) = of(said.Opened, broker.opens("one", 0))
     assert opened.generation == GENERATION
+
+
+# ── who must not go to the source ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.clause("SRC-6")
+@pytest.mark.parametrize("comes", ["before", "after"])
+def test_who_must_not_go_to_the_source_keeps_no_read_of_it_going(comes: str) -> None:
+    """It takes what others have read; when those are gone their read ends as if it were not there."""
+    broker, permit = reading("one")
+    broker.hello("frugal")
+    if comes == "before":
+        assert of(said.Opened, broker.opens("frugal", 0, no_source=True))
+    broker.hears("one", said.Close(task=TASK))
+    out = broker.passes(UNWANTED_SECONDS - 1.0, ["seed", "one", "frugal"])
+    if comes == "after":
+        out += broker.opens("frugal", 1, no_source=True)
+        assert of(said.Opened, out) and of(said.Grant, out), "what was read is for it too"
+    assert not of(said.Quit, out) and not of(said.Refused, out)
+    out = broker.passes(1.0, ["seed", "one", "frugal"])
+    assert [quit_.permit for quit_ in of(said.Quit, out, "seed")] == [permit.permit]
+    (refused,) = of(said.Refused, out, "frugal")
+    assert refused.code == "transfer" and "--no-source" in refused.text
+    assert broker.machine.counts()["permits"] == 0
+
+
+def test_who_must_not_go_to_the_source_does_not_wait_for_an_answer_that_nobody_else_waits_for() -> None:
+    broker = BrokerTalk()
+    for name in ("seed", "one", "frugal"):
+        broker.hello(name, seed=name == "seed")
+    broker.opens("one")
+    assert not broker.opens("frugal", no_source=True)
+    broker.hears("one", said.Close(task=TASK))
+    for _ in range(2):
+        # Nor does coming again give it more time.
+        assert not broker.passes(UNWANTED_SECONDS / 2 - 0.25, ["seed", "one", "frugal"])
+        assert not broker.opens("frugal", no_source=True)
+    out = broker.passes(0.5, ["seed", "one", "frugal"])
+    assert of(said.Quit, out, "seed") and of(said.Refused, out, "frugal")
+
+
+def test_who_comes_back_and_must_not_go_to_the_source_any_more_wants_no_read() -> None:
+    broker, _ = reading("one")
+    broker.opens("one", 0, no_source=True)
+    assert of(said.Quit, broker.passes(UNWANTED_SECONDS, ["seed", "one"]), "seed")
+
+
+def test_who_comes_back_in_time_keeps_the_read_going_for_others_too() -> None:
+    broker, _ = reading("one", "two")
+    broker.opens("two", 0, no_source=True)
+    broker.hears("one", said.Close(task=TASK))
+    broker.passes(UNWANTED_SECONDS - 1.0, ["seed", "one", "two"])
+    broker.opens("one", 0)
+    out = broker.passes(4 * UNWANTED_SECONDS, ["seed", "one", "two"])
+    assert not of(said.Quit, out) and not of(said.Refused, out)
+
+
+def test_what_is_all_there_is_had_without_the_source_though_the_read_has_ended() -> None:
+    broker, _ = reading("one")
+    broker.hello("frugal")
+    broker.opens("frugal", 0, no_source=True)
+    broker.hears("one", said.Close(task=TASK))
+    broker.proven("seed", 1)
+    out = broker.passes(2 * UNWANTED_SECONDS, ["seed", "one", "frugal"])
+    assert not of(said.Refused, out)

@@ -132,3 +132,13 @@ def test_leave_given_to_one_is_leave_for_others_with_the_same_credentials_only()
     assert not secret.may_join(REQUEST, no_source=False)
     assert frugal.may_join(REQUEST, no_source=False)
     assert not plain.may_join(REQUEST, no_source=True)
+
+
+def test_a_task_may_be_read_while_one_who_asked_for_it_may_go_to_the_source() -> None:
+    clients = Clients(Alarm())
+    assert not clients.may_read(TASK)
+    plain = joined(clients, b"a")
+    clients.add(b"c", Get(get=1, request=REQUEST, no_source=True), TASK, 0.0)
+    assert clients.may_read(TASK)
+    clients.remove(plain)
+    assert clients.wants(TASK) and not clients.may_read(TASK)

@@ -77,3 +77,11 @@ def test_what_is_tried_again_for_nobody_is_given_up_too() -> None:
             reader.breaks()
     assert reader.now <= ORPHAN_SECONDS
     assert reader.fetching.next_deadline() is None
+
+
+def test_it_is_not_read_on_for_who_must_not_go_to_the_source_and_what_came_stays_in_use() -> None:
+    reader = orphaned(limit=1000)
+    reader.is_frugal = True
+    assert reader.wait() == ORPHAN_SECONDS
+    assert not reader.fetching.reads(reader.task)
+    assert want.PinTask(reader.task, False) not in reader.effects
