@@ -82,14 +82,14 @@ def _fields(text: str) -> list[str]:
 class Plan:
     """What a list comes to: the lines to be done, in order, and the faulty ones. Needs a few hundred octets a line.
 
-    Law: no two lines to be done have the same output, by whatever links it is named.
+    Law: no two lines to be done have the same output, by whatever links it is named, but for /dev/null.
     """
 
     def __init__(self, directory: Path, check: Callable[[Path], None]) -> None:
         """`directory`: where outputs without an absolute path go. `check` raises DfmqError for a bad output."""
         self._directory = directory
         self._check = check
-        #: by where it is in fact
+        #: by where it is in fact; what goes nowhere, with what it is
         self._by_target: dict[str, Line] = {}
         #: folder as it is named → where it is in fact
         self._folders: dict[str, str] = {}
@@ -118,6 +118,9 @@ class Plan:
             raise SettingsError(f"output {output}: it is a directory; name a file")
         target = os.path.abspath(self._directory / (output or file_name(url)))
         place = self._real(target)
+        if place == os.devnull:
+            # Any number may go there, each once.
+            place = f"{place} {url} {digest}"
         earlier = self._by_target.get(place)
         if earlier is None:
             self._check(Path(target))

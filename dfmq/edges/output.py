@@ -6,8 +6,10 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dfmq.errors import NoSpace, SettingsError, StoreError
@@ -24,6 +26,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _CANNOT_CLONE = {errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV}
 #: (device of the store, device of the output) between which that was said: it is not tried for each of many files
 _unclonable: set[tuple[int, int]] = set()
+#: So often it is looked whether a pipe has got a reader or has room, and whether the waiting is to end
+_LOOK_SECONDS = 0.05
 #: What copy_file_range says when it is not able to: other file systems, other kinds of file, old kernels
 _CANNOT_RANGE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.EIO}
 
@@ -47,6 +51,8 @@ def _check(target: Path) -> None:
         if not os.access(target, os.W_OK):
             raise SettingsError(f"output {target} cannot be written by this user: give another one with -o")
         return
+    if kind == "socket":
+        raise SettingsError(f"output {target} is a socket, which takes no file's octets: give another one with -o")
     if kind == "other":
         raise SettingsError(f"output {target} is neither a file nor a stream: give another one with -o")
     folder = _final(target).parent
@@ -61,7 +67,7 @@ def _check(target: Path) -> None:
 
 
 def _kind(target: Path) -> str:
-    """file (or nothing yet), folder, stream (/dev/null, a pipe, a terminal), other."""
+    """file (or nothing yet), folder, stream (/dev/null, a pipe, a terminal), socket, other."""
     try:
         mode = target.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -70,6 +76,8 @@ def _kind(target: Path) -> str:
         return "file"
     if stat.S_ISDIR(mode):
         return "folder"
+    if stat.S_ISSOCK(mode):
+        return "socket"
     return "stream" if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) else "other"
 
 
@@ -94,23 +102,51 @@ def look(path: Path) -> tuple[int, int]:
     return status.st_ino, status.st_ctime_ns
 
 
+def is_stream(target: Path) -> bool:
+    """It is a pipe or a device, which `pour` writes into, and may wait for."""
+    return _kind_or_none(target) == "stream"
+
+
 def place(stored: Path, target: Path, *, copy_only: bool = False) -> str:
     """Make `target` the stored content, and say how: "reflink", "hardlink" or "copy".
 
     Until the last, atomic step an earlier file there stays as it is; whatever ends this early leaves nothing behind.
-    `copy_only`: the output never is the store's own file. A stream (/dev/null, a pipe) is written into.
+    `copy_only`: the output never is the store's own file. A stream is poured into.
     Raises SettingsError for a target that cannot be one, NoSpace, StoreError.
     """
     kind = _kind_or_none(target)
+    if kind == "stream":
+        return pour(stored, target, lambda: float("inf"))
     if kind != "file":
         check_target(target)
+    with _naming_errors(stored, target):
+        return _place_file(stored, _final(target), copy_only)
+
+
+def pour(stored: Path, target: Path, left: Callable[[], float]) -> str:
+    """Write the stored content into a stream (a pipe, /dev/null, a terminal), which stays what it is. A pipe without a
+    reader is waited for, as is a reader that takes its time.
+
+    `left` is asked now and then: the seconds that may be waited yet. It raises what ends this early.
+    Raises SettingsError, NoSpace, StoreError.
+    """
+    check_target(target)
+    with _naming_errors(stored, target):
+        _copy_to_stream(stored, target, left)
+    return "stream"
+
+
+@contextlib.contextmanager
+def _naming_errors(stored: Path, target: Path) -> Iterator[None]:
+    """What the system says no with, as a failure of ours with a name."""
     if not stored.is_file():
         raise StoreError(f"output {target}: the store's file {stored} is gone; ask for the content again")
     try:
-        if kind == "stream":
-            _copy_to_stream(stored, target)
-            return "copy"
-        return _place_file(stored, _final(target), copy_only)
+        yield
+    except BrokenPipeError as error:
+        raise StoreError(
+            f"output {target}: its reader has gone before the end; the content is in the store: ask for it again"
+        ) from error
     except OSError as error:
         if error.errno in _FULL:
             raise NoSpace(
@@ -208,9 +244,40 @@ def _copy(source: int, copy: int) -> None:
     _pump(source, copy, offset)
 
 
-def _copy_to_stream(stored: Path, target: Path) -> None:
-    with _opened(stored, os.O_RDONLY) as source, _opened(target, os.O_WRONLY) as stream:
-        _pump(source, stream, 0)
+def _copy_to_stream(stored: Path, target: Path, left: Callable[[], float]) -> None:
+    with _opened(stored, os.O_RDONLY) as source, _stream(target, left) as stream:
+        room = memoryview(bytearray(_COPY_BYTES))
+        poller = select.poll()
+        poller.register(stream, select.POLLOUT)
+        offset = 0
+        while got := os.preadv(source, [room], offset):
+            offset += got
+            rest = room[:got]
+            while rest:
+                seconds = min(left(), _LOOK_SECONDS)
+                try:
+                    rest = rest[os.write(stream, rest) :]
+                except BlockingIOError:
+                    poller.poll(1000 * seconds)
+
+
+@contextlib.contextmanager
+def _stream(target: Path, left: Callable[[], float]) -> Iterator[int]:
+    """A stream, open for writing without waiting; a pipe as soon as somebody reads it."""
+    while True:
+        seconds = min(left(), _LOOK_SECONDS)
+        try:
+            # Blocking, it could not be ended where another thread than the main one waits.
+            stream = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or not target.is_fifo():
+                raise
+            time.sleep(seconds)
+    try:
+        yield stream
+    finally:
+        os.close(stream)
 
 
 def _pump(source: int, sink: int, offset: int) -> None:

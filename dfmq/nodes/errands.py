@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from dfmq.edges.output import look
+from dfmq.edges.output import is_stream, look, pour
 from dfmq.errors import DfmqError, Interrupted, StoreError, TimedOut, from_code
 from dfmq.model.task import Request
 from dfmq.nodes.get import Heard, HostPeer, PeerDied
@@ -105,9 +105,10 @@ class Errands:
         timeout: float = 0.0,
     ) -> None:
         """`connect` finds or starts the host's peer. `put` brings a stored file to an errand's target and says how;
-        with `at_once` above 1 it may be called in other threads. `limit`: bytes per second, `timeout`: seconds, of
-        each errand; 0 none. `at_once` of LEAST_AT_ONCE and more is exceeded, one more for each small content that was
-        got, up to SMALL_FACTOR times, until there is one that is not small."""
+        with `at_once` above 1 it may be called in other threads. Targets that are streams are poured into instead.
+        `limit`: bytes per second, `timeout`: seconds, of each errand; 0 none. `at_once` of LEAST_AT_ONCE and more is
+        exceeded, one more for each small content that was got, up to SMALL_FACTOR times, until there is one that is not
+        small."""
         self._connect = connect
         self._put = put
         self._ears = ears
@@ -121,6 +122,9 @@ class Errands:
         self._fetching: dict[int, _Way] = {}
         self._placing: dict[Future[_Put], _Way] = {}
         self._placers: ThreadPoolExecutor | None = None
+        #: into each stream by a thread of its own: they are read in an order that only their readers know
+        self._pourers: ThreadPoolExecutor | None = None
+        self._is_over = False
         self._wake = (-1, -1)
         #: a peer that dies again before it has brought anything is not started a third time
         self._began_again = False
@@ -139,8 +143,10 @@ class Errands:
             self._close()
 
     def _close(self) -> None:
-        if self._placers is not None:
-            self._placers.shutdown(wait=True, cancel_futures=True)
+        self._is_over = True
+        for pool in (self._placers, self._pourers):
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
         self._peer.close()
         for descriptor in self._wake:
             if descriptor >= 0:
@@ -168,7 +174,7 @@ class Errands:
         self._ears.noted("the peer of this host died; it is started again and goes on")
         self._peer.close()
         self._peer = self._connect()
-        if self._placers is not None:
+        if self._wake[0] >= 0:
             self._peer.watch(self._wake[0])
         ways, self._fetching = list(self._fetching.values()), {}
         for way in ways:
@@ -210,36 +216,56 @@ class Errands:
         for get in [get for get, way in self._fetching.items() if way.deadline and way.deadline <= now]:
             way = self._fetching.pop(get)
             self._peer.release(get)
-            text = f"not complete after {self._timeout:g} s; what was fetched is kept: run it again, or allow more time"
-            self._ears.failed(way.errand, TimedOut(text))
+            self._ears.failed(way.errand, self._timed_out())
+
+    def _timed_out(self, why: str = "") -> TimedOut:
+        text = f"not complete after {self._timeout:g} s{why}"
+        return TimedOut(f"{text}; what was fetched is kept: run it again, or allow more time")
 
     # ── placing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _place(self, way: _Way, done: Done) -> None:
-        if self._at_once > 1 and done.length > PLACED_AT_ONCE_BYTES:
-            future = self._pool().submit(self._put_in_place, way.errand, Path(done.path), look(Path(done.path))[0])
+        stored, is_slow = Path(done.path), way.errand.target is not None and is_stream(way.errand.target)
+        if self._at_once > 1 and (is_slow or done.length > PLACED_AT_ONCE_BYTES):
+            future = self._pool(is_slow).submit(self._put_in_place, way, stored, is_slow, look(stored)[0])
             self._placing[future] = way
             future.add_done_callback(lambda _: os.write(self._wake[1], b"."))
             return
-        self._end(way, lambda: self._put_in_place(way.errand, Path(done.path)))
+        self._end(way, lambda: self._put_in_place(way, stored, is_slow))
 
-    def _put_in_place(self, errand: Errand, stored: Path, known: int = 0) -> _Put:
-        """`known`: the stored file's inode when it was done. Where it has waited for its turn, what was edited through
-        another name may have been dropped meanwhile, and be fetched anew: then a file stands there that is not whole
-        yet."""
+    def _put_in_place(self, way: _Way, stored: Path, is_slow: bool, known: int = 0) -> _Put:
+        """`is_slow`: into a stream. `known`: the stored file's inode when it was done. Where it has waited for its
+        turn, what was edited through another name may have been dropped meanwhile, and be fetched anew: then a file
+        stands there that is not whole yet."""
         inode, before = look(stored)
         if known and inode != known:
             raise StoreError(f"the store's file {stored} was changed from outside, and dropped; ask for it again")
-        kind = self._put(errand, stored)
+        if is_slow and way.errand.target is not None:
+            kind = pour(stored, way.errand.target, lambda: self._left(way))
+        else:
+            kind = self._put(way.errand, stored)
         return _Put(kind, (before, look(stored)[1]))
 
-    def _pool(self) -> ThreadPoolExecutor:
-        if self._placers is None:
-            from concurrent.futures import ThreadPoolExecutor
+    def _left(self, way: _Way) -> float:
+        """Seconds that the way's target may yet be waited for; raises TimedOut, Interrupted."""
+        if self._is_over:
+            raise Interrupted("interrupted")
+        left = way.deadline - time.monotonic() if way.deadline else float("inf")
+        if left <= 0:
+            raise self._timed_out(f", waiting for a reader of {way.errand.target}")
+        return left
 
+    def _pool(self, is_slow: bool) -> ThreadPoolExecutor:
+        """Of those that pour into streams, or of those that copy."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        if self._wake[0] < 0:
             self._wake = os.pipe()
             self._peer.watch(self._wake[0])
-            self._placers = ThreadPoolExecutor(PLACERS, "place")
+        if is_slow:
+            self._pourers = self._pourers or ThreadPoolExecutor(self._at_once + self._most_more, "pour")
+            return self._pourers
+        self._placers = self._placers or ThreadPoolExecutor(PLACERS, "place")
         return self._placers
 
     def _end_placing(self) -> None:

@@ -99,6 +99,16 @@ def test_one_output_for_two_contents_is_the_later_lines_fault(tmp_path: Path, la
     assert f"output {tmp_path / 'a'} is that of line 1 (http://h/a) already" in str(plan.faulty[0].error)
 
 
+def test_any_number_of_contents_may_go_nowhere(tmp_path: Path) -> None:
+    """Only the store is to have them."""
+    (tmp_path / "nowhere").symlink_to("/dev/null")
+    plan = plan_of(
+        tmp_path, "http://h/a /dev/null", "http://h/b /dev/null", "http://h/c nowhere", "http://h/b /dev/null"
+    )
+    assert (len(plan), plan.faulty) == (3, [])
+    assert len(plan.notes) == 1
+
+
 def test_an_output_is_the_same_by_whatever_link_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "way").symlink_to(tmp_path / "folder")

@@ -89,7 +89,7 @@ def test_a_symbolic_link_stays_one(stored: Path, folder: Path) -> None:
 
 
 def test_streams_are_written_into_and_not_replaced(stored: Path, folder: Path) -> None:
-    assert place(stored, Path("/dev/null")) == "copy"
+    assert place(stored, Path("/dev/null")) == "stream"
     assert Path("/dev/null").is_char_device()
     pipe = folder / "pipe"
     os.mkfifo(pipe)

@@ -183,6 +183,67 @@ def test_a_large_file_is_placed_aside_while_others_go_on(tmp_path: Path, monkeyp
         assert told.done == ["http://source/small", "http://source/large"]
 
 
+def piped(tmp_path: Path, *names: str) -> list[Errand]:
+    """Errands whose targets are pipes that nobody reads."""
+    for name in names:
+        os.mkfifo(tmp_path / name)
+    return [
+        Errand(request=Request(url=f"http://source/{name}"), target=tmp_path / name, line=line)
+        for line, name in enumerate(names, 1)
+    ]
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_pipe_that_nobody_reads_is_waited_for_as_long_as_the_errand_may_take(tmp_path: Path, at_once: int) -> None:
+    told = Told()
+    with FakePeer(tmp_path / "home") as peer:
+        peer.contents["http://source/pipe"] = b"x" * 10
+        errands = Errands(connector(tmp_path / "home"), copy, told, at_once=at_once, timeout=0.2)
+        errands.run(piped(tmp_path, "pipe"))
+        peer.die()
+        assert len(peer.releases) == 1
+    error = told.errors["http://source/pipe"]
+    assert isinstance(error, TimedOut) and str(tmp_path / "pipe") in str(error)
+
+
+def test_pipes_that_nobody_reads_hold_up_nobody_else(tmp_path: Path) -> None:
+    """They are read in an order that we do not know, maybe each after something else of the list."""
+    told = Told()
+    pipes = piped(tmp_path, *"abcdef")
+    read: list[str] = []
+
+    class Reader(Told):
+        def placed(self, placed: Placed) -> None:
+            super().placed(placed)
+            if placed.errand.request.url.endswith("last"):
+                reading.start()
+
+    def read_backwards() -> None:
+        read.extend(pipe.target.read_text() for pipe in reversed(pipes) if pipe.target is not None)
+
+    reading = threading.Thread(target=read_backwards)
+    told = Reader()
+    with FakePeer(tmp_path / "home") as peer:
+        for name in [*"abcdef", "last"]:
+            peer.contents[f"http://source/{name}"] = name[:1].encode()
+        Errands(connector(tmp_path / "home"), copy, told, at_once=8).run([*pipes, errand("last")])
+    reading.join()
+    assert read == list("fedcba")
+    assert len(told.done) == 7 and not told.errors
+
+
+def test_an_interrupt_waits_for_no_pipe(tmp_path: Path) -> None:
+    def placed(placed: Placed) -> None:
+        raise KeyboardInterrupt
+
+    told = Told()
+    told.placed = placed  # type: ignore[method-assign]
+    with FakePeer(tmp_path / "home") as peer:
+        peer.contents["http://source/pipe"] = b"x" * 10
+        with pytest.raises(KeyboardInterrupt):
+            Errands(connector(tmp_path / "home"), copy, told, at_once=2).run([*piped(tmp_path, "pipe"), errand("two")])
+
+
 def test_what_took_the_place_of_a_stored_file_that_waited_for_its_turn_is_not_placed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import House, Node, environment
+from support.processes import House, Node, environment, finish, until
 from support.sources import FaultySource
 
 pytestmark = pytest.mark.system
@@ -173,6 +175,56 @@ def test_a_stream_takes_the_content(house: House, peer: Node, source: FaultySour
     command = [sys.executable, "-m", "dfmq.cli.get", "--home", str(peer.home), source.url("/x"), "-o", "-", "--quiet"]
     got = subprocess.run(command, capture_output=True, env=environment(), timeout=30)
     assert (got.returncode, got.stdout, got.stderr) == (0, CONTENT, b"")
+
+
+def test_a_pipe_is_written_into_whoever_comes_first(
+    house: House, peer: Node, source: FaultySource, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    getting = house.start_get(peer, source.url("/x"), "-o", pipe)
+    assert pipe.read_bytes() == CONTENT
+    got = finish(getting)
+    assert (got.status, got.last["placed"]) == (0, "stream"), got
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.parametrize("how", ["timed out", "interrupted"])
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_a_pipe_without_a_reader_does_not_hang_for_ever(
+    house: House, peer: Node, source: FaultySource, tmp_path: Path, how: str, is_listed: bool
+) -> None:
+    pipe, other = tmp_path / "pipe", tmp_path / "other"
+    os.mkfifo(pipe)
+    (tmp_path / "list").write_text(f"{source.url('/x')} {pipe}\n{source.url('/x')} {other}\n")
+    words = ["--input", tmp_path / "list"] if is_listed else [source.url("/x"), "-o", pipe]
+    before = len(peer.records("get.done"))
+    getting = house.start_get(peer, *words, *(["--timeout", "1s"] if how == "timed out" else []))
+    if how == "interrupted":
+        peer.wait_for("get.done", before + 1)
+        if is_listed:
+            until("the other is there", other.exists)
+        getting.send_signal(signal.SIGINT)
+    got = finish(getting)
+    assert got.status == (130 if how == "interrupted" else 1 if is_listed else 8), got
+    assert how == "interrupted" or f"waiting for a reader of {pipe}" in got.err
+    assert not is_listed or other.read_bytes() == CONTENT
+    assert pipe.is_fifo()
+
+
+def test_devices_are_written_into_and_a_socket_is_refused(
+    house: House, peer: Node, source: FaultySource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert house.get(peer, source.url("/x"), "-o", "/dev/null").status == 0
+    assert Path("/dev/null").is_char_device()
+    full = house.get(peer, source.url("/x"), "-o", "/dev/full")
+    assert (full.status, full.last["code"]) == (7, "no_space")
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+        got = house.get(peer, source.url("/x"), "-o", tmp_path / "socket")
+    assert got.status == 2 and "is a socket" in got.err
+    assert (tmp_path / "socket").is_socket()
 
 
 def test_a_reader_that_goes_away_is_no_bug(house: House, peer: Node, source: FaultySource) -> None:
