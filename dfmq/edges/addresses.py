@@ -16,17 +16,22 @@ _FAR_AWAY = ("192.0.2.1", 9)
 
 def own_address(listen: str, brokers: tuple[str, ...]) -> str:
     """The address others reach us at: the one we listen at if it is one, else that of the way to a broker, else that of
-    the default route, else that of the first interface that is up. Raises SettingsError for a broker without a way."""
+    the default route, else that of the first interface that is up. Raises SettingsError when there is a way to none of
+    the brokers."""
     listen_host = urlsplit(listen).hostname or ""
     if listen_host not in EVERYWHERE:
         return f"[{listen_host}]" if ":" in listen_host else listen_host
+    lost = []
     for broker in brokers:
         parts = urlsplit(broker)
         if parts.scheme == "tcp" and parts.hostname and parts.port:
             found = _way_to(parts.hostname, parts.port)
             if found:
                 return found
-            raise SettingsError(f"broker {broker}: the host name cannot be resolved or reached from here; check it")
+            lost.append(broker)
+    if lost:
+        names = ", ".join(lost)
+        raise SettingsError(f"broker {names}: the host name cannot be resolved or reached from here; check it")
     return _way_to(*_FAR_AWAY) or _of_interfaces() or "127.0.0.1"
 
 

@@ -30,6 +30,12 @@ def test_a_broker_of_no_known_name_is_named() -> None:
         addresses.own_address("tcp://0.0.0.0:0", ("tcp://nobody.invalid:7400",))
 
 
+def test_one_broker_of_a_known_name_is_enough() -> None:
+    unknown, known = "tcp://nobody.invalid:7400", "tcp://127.0.0.1:7400"
+    for brokers in ((unknown, known), (known, unknown)):
+        assert addresses.own_address("tcp://0.0.0.0:0", brokers) == "127.0.0.1"
+
+
 @pytest.mark.parametrize(
     ("given", "own"),
     [

@@ -27,7 +27,7 @@ class PeerTalk:
     def __init__(self, **settings_of_peer: Any) -> None:
         self.now = 100.0
         brokers = ("tcp://one.example:7400", "tcp://two.example:7400")
-        settings = PeerSettings(home="", brokers=brokers, **settings_of_peer)
+        settings = PeerSettings(**{"home": "", "brokers": brokers, **settings_of_peer})
         host = HostId(b"host".ljust(16, b"-"))
         self.machine = PeerMachine(settings, peer_id("me"), host, random.Random(1))
         self.born = list(self.machine.bound(exchange("me"), "tcp://me:1", "tcp://me:2", self.now))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from support.processes import House, environment, finish, stop_started_peers
+from support.processes import House, environment, finish, free_port, stop_started_peers
 from support.sources import FaultySource
 
 from dfmq.wire import envelope
@@ -33,12 +34,6 @@ def source() -> Iterator[FaultySource]:
     with FaultySource() as source:
         source.put("/x", b"content" * 1000)
         yield source
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_an_address_of_the_wrong_form_is_answered_with_the_right_one(
@@ -105,9 +100,11 @@ def test_nobody_listening_and_somebody_else_listening_are_four_and_say_where(
         assert_unreachable(house, "other", waiting[1], other, "does dfmq-broker run there")
 
 
-def test_another_protocol_version_is_four_and_says_so(house: House, source: FaultySource) -> None:
+@contextlib.contextmanager
+def a_broker_of_another_version(port: int = 0) -> Iterator[int]:
+    """It answers whatever is said, in its own words; its port."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-        port = router.bind_to_random_port("tcp://127.0.0.1")
+        router.bind(f"tcp://127.0.0.1:{port or '*'}")
         over = threading.Event()
 
         def answer() -> None:
@@ -120,10 +117,42 @@ def test_another_protocol_version_is_four_and_says_so(house: House, source: Faul
         thread = threading.Thread(target=answer)
         thread.start()
         try:
-            assert_unreachable(house, "home", start(house, source, "home", port), port, "protocol version")
+            yield int(router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         finally:
             over.set()
             thread.join()
+
+
+def test_another_protocol_version_is_four_and_says_so(house: House, source: FaultySource) -> None:
+    with a_broker_of_another_version() as port:
+        assert_unreachable(house, "home", start(house, source, "home", port), port, "protocol version")
+
+
+def test_a_broker_that_comes_back_in_another_version_is_left_for_the_next(house: House, source: FaultySource) -> None:
+    """In the middle of a get, which goes on and is served by the other one."""
+    content = os.urandom(3 << 20)
+    url = source.put("/replaced", content, headers={"Cache-Control": "max-age=600"})
+    port = free_port()
+    first, second = house.broker("first", listen=f"tcp://127.0.0.1:{port}"), house.broker("second")
+    peer = house.peer("peer", second, "--broker", first.control)  # flags come first
+    first.wait_for("peer.welcomed", 2)
+    getting = house.start_get(peer, url, "-o", house.folder / "out", "--limit", "500kB/s")
+    peer.wait_for("piece.held")
+    first.kill()
+    with a_broker_of_another_version(port):
+        got = finish(getting)
+        assert got.status == 0, got
+        assert (house.folder / "out").read_bytes() == content
+        assert second.wait_for("peer.welcomed", 2), "its own seed, and the peer"
+        assert house.get(peer, source.url("/x"), "-o", house.folder / "x").status == 0
+
+
+def test_a_broker_whose_name_is_not_known_is_passed_over(house: House, source: FaultySource) -> None:
+    live = house.broker().control
+    for number, brokers in enumerate((["tcp://nobody.invalid:7400", live], [live, "tcp://nobody.invalid:7400"])):
+        words = [word for broker in brokers for word in ("--broker", broker)]
+        got = house.get(house.folder / f"{number}", source.url("/x"), "-o", house.folder / f"{number}.out", *words)
+        assert got.status == 0, got
 
 
 def test_a_broker_that_comes_late_is_waited_for(house: House, source: FaultySource, tmp_path: Path) -> None:

@@ -282,6 +282,8 @@ class Gets:
 
         where = ", ".join(self._settings.brokers) or "(this process)"
         text = f"no broker has answered at {where} for {now - since:.0f} s; does dfmq-broker run there, in reach?"
+        if self._session.other_version:
+            text += f" One speaks protocol version {self._session.other_version}, this peer another"
         return self.fail(is_over, "broker_unreachable", text, now)
 
     def _look_for_doubts(self, now: float) -> list[PeerEffect]:

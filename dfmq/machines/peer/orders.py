@@ -156,6 +156,11 @@ class Orders:
             effects = self._session.unknown(now)
             return effects + self.lost_broker(now) if effects else []
         if message.code == "version":
+            if effects := self._session.misunderstood(message.version, now):
+                return effects + self.lost_broker(now)
+            if self._session.misunderstandings < len(self._brokers):
+                # Others may understand us.
+                return []
             text = (
                 f"the broker at {', '.join(self._brokers) or 'this process'} speaks protocol version"
                 f" {message.version}, this peer (dfmq {__version__}) another; bring both to the same release"

@@ -25,7 +25,7 @@ TABLE: dict[tuple[State, Kind], State] = {
     ("welcomed", "welcome"): "welcomed",
     # three beats without an answer
     ("welcomed", "quiet"): "silent",
-    # the broker says it does not know us, or a notice names another epoch: Hello at once
+    # the broker says it does not know us, or speaks another version, or a notice names another epoch: Hello at once
     ("welcomed", "stranger"): "greeting",
     ("welcomed", "restarted"): "greeting",
     ("silent", "due"): "silent",
@@ -74,6 +74,11 @@ class Session:
         #: smoothed control round trip, seconds; 0.0 unknown
         self.round_trip = 0.0
         self.sample = HostSample()
+        #: the version that a broker spoke since the last Welcome, where it was another than ours; 0 none did
+        self.other_version = 0
+        #: Hellos in a row that were answered in another version
+        self.misunderstandings = 0
+        self._is_misunderstood = False
         self._rng = rng
         self._hello: Hello | None = None
         self._hellos_unanswered = 0
@@ -121,6 +126,14 @@ class Session:
 
     def unknown(self, now: float) -> list[PeerEffect]:
         """The broker says it does not know us."""
+        return self._go("stranger", now)
+
+    def misunderstood(self, version: int, now: float) -> list[PeerEffect]:
+        """The broker speaks another version. One that had us, and was replaced at its address, has us no more."""
+        self.other_version = version
+        if self.state != "welcomed" and not self._is_misunderstood:
+            self._is_misunderstood = True
+            self.misunderstandings += 1
         return self._go("stranger", now)
 
     def noticed(self, epoch: int, now: float) -> list[PeerEffect]:
@@ -180,6 +193,8 @@ class Session:
         if after == "welcomed":
             self.unwelcome_since = None
             self._tries = self._hellos_unanswered = self._beats_unanswered = 0
+            self.other_version = self.misunderstandings = 0
+            self._is_misunderstood = False
             self._sent_at_by_stamp.clear()
             self._due_at = self._alarm.by(now)
             return [Record("session.welcomed", {"epoch": self.epoch})]
@@ -194,6 +209,9 @@ class Session:
             self._hellos_unanswered = 0
             effects.append(NextBroker())
         self._hellos_unanswered += 1
+        if not self._is_misunderstood:
+            self.misunderstandings = 0
+        self._is_misunderstood = False
         effects.append(TellBroker(self._hello))
         wait = min(LAST_BACKOFF, FIRST_BACKOFF * 2**self._tries)
         self._tries = min(self._tries + 1, 16)

@@ -348,15 +348,6 @@ def test_a_task_the_broker_has_forgotten_is_opened_again_but_not_all_the_time() 
     assert len(of_kind(said.Open, to_broker(peer.hears(error) + peer.hears(error)))) == 1
 
 
-def test_a_broker_of_another_version_is_told_to_the_client_at_once() -> None:
-    peer = PeerTalk()
-    get(peer, b"a")
-    effects = peer.hears(said.Error(code="version", version=9))
-    (sorry,) = of_kind(said.Sorry, to_client(effects))
-    assert sorry.code == "broker_unreachable"
-    assert "version 9" in sorry.text
-
-
 def test_a_get_without_any_broker_fails_after_ten_seconds_naming_it() -> None:
     peer = PeerTalk()
     get(peer, b"a")
