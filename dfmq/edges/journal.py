@@ -29,12 +29,18 @@ MOST_AT_ONCE = 8
 
 
 class Journal:
-    """Appends records to a file; moves it to `.1` when it is full. A disk that refuses is reported once, not raised."""
+    """Appends records to a file; moves it to `.1` when it is full. A disk that refuses is reported once, not raised; it
+    is tried again with the next records."""
 
     def __init__(self, path: Path, node: str) -> None:
         self._path = path
         self._node = node
         self._lines: list[bytes] = []
+        #: of a line of which only a part is in the file yet
+        self._rest = b""
+        #: records that the disk did not take
+        self._lost = 0
+        self._is_refused = self._is_reported = False
         self._encoder = msgspec.json.Encoder(enc_hook=str)
         self._written = path.stat().st_size if path.exists() else 0
         self._routine = 0
@@ -62,33 +68,55 @@ class Journal:
 
     def flush(self) -> None:
         """Write the records that were added since, and how many were left out."""
-        if self._routine > MOST_ROUTINE:
-            self._put("records.omitted", {"count": self._routine - MOST_ROUTINE})
+        self._lost += max(0, self._routine - MOST_ROUTINE)
         self._routine = self._at_once = 0
+        # While the disk refuses, new records are what tries it again.
+        if self._lost and (self._lines or not self._is_refused):
+            lost, self._lost = self._lost, -1
+            self._put("records.omitted", {"count": lost})
+            self._write()
+            # That line is none of the records that are lost; when it is lost, what it says stands.
+            self._lost = lost + self._lost if self._is_refused else 0
         self._write()
 
     def _write(self) -> None:
-        if self._file is None or not self._lines:
+        if self._file is None or not (self._lines or self._rest):
             return
-        data = b"\n".join([*self._lines, b""])
+        data = self._rest + b"\n".join([*self._lines, b""])
+        count = len(self._lines)
         self._lines.clear()
         try:
             written = os.write(self._file, data)
-            if written < len(data):
-                # A disk that was just filled takes a part: what is left comes next, or the line would be torn.
-                self._lines.append(data[written:-1])
-            self._written += written
-            if self._written > MOST_BYTES and not self._lines:
-                self._turn_over()
+        except OSError as error:
+            # The rest of a line that is there in part is kept: it would be torn.
+            self._lose(count, error)
+            return
+        # A disk that was just filled takes a part: what is left comes next.
+        self._rest = data[written:]
+        self._is_refused = False
+        self._written += written
+        if self._written > MOST_BYTES and not self._rest:
+            self._turn_over()
+
+    def _lose(self, count: int, error: OSError) -> None:
+        """These records cannot be kept until the disk takes them; those that come then may be."""
+        self._lost += count
+        self._at_once = MOST_AT_ONCE
+        self._is_refused = True
+        if not self._is_reported:
+            self._is_reported = True
+            log.warning("journal %s: %s; records are left out whenever the disk refuses", self._path, error)
+
+    def _turn_over(self) -> None:
+        assert self._file is not None
+        try:
+            os.replace(self._path, self._path.with_suffix(self._path.suffix + ".1"))
+            fresh = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             log.warning("journal %s: %s; no more records are written", self._path, error)
             os.close(self._file)
             self._file = None
-
-    def _turn_over(self) -> None:
-        assert self._file is not None
-        os.replace(self._path, self._path.with_suffix(self._path.suffix + ".1"))
-        fresh = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            return
         os.close(self._file)
         self._file, self._written = fresh, 0
 

@@ -49,6 +49,33 @@ def test_a_line_of_which_a_full_disk_took_a_part_is_completed_before_the_next(
     assert [line["piece"] for line in lines(tmp_path / "journal.jsonl")] == [1, 2]
 
 
+@pytest.mark.parametrize("taken", [0, 30])
+def test_a_disk_that_was_full_for_a_while_loses_the_records_of_that_time_and_says_how_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """`taken`: octets of the first record that is refused, which were written."""
+    journal = Journal(tmp_path / "journal.jsonl", "peer")
+    journal.add("stream.stalled", {"piece": 0})
+    plain, rooms = os.write, [taken]
+
+    def refuse(fd: int, data: bytes) -> int:
+        if rooms and (room := rooms.pop()):
+            return plain(fd, data[:room])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", refuse)
+    for piece in range(1, 6):
+        journal.add("stream.stalled", {"piece": piece})
+        journal.flush()
+    monkeypatch.setattr(os, "write", plain)
+    journal.add("stream.stalled", {"piece": 6})
+    journal.flush()
+    journal.close()
+    written = lines(tmp_path / "journal.jsonl")
+    assert [line["piece"] for line in written if "piece" in line] == ([0, 1, 6] if taken else [0, 6])
+    assert [line["count"] for line in written if line["record"] == "records.omitted"] == [4 if taken else 5]
+
+
 def test_a_full_journal_that_cannot_be_moved_away_hinders_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,9 +34,13 @@ class Ears:
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: self._calls.put((name, arguments))
 
+    def any(self) -> tuple[str, tuple[Any, ...]]:
+        """The next call, whatever it is."""
+        return self._calls.get(timeout=PATIENCE)
+
     def next(self, name: str) -> tuple[Any, ...]:
         """The next call, which must be this one."""
-        heard, arguments = self._calls.get(timeout=PATIENCE)
+        heard, arguments = self.any()
         assert heard == name, (heard, arguments)
         return arguments
 

@@ -98,6 +98,21 @@ def test_a_full_disk_of_the_home_is_seven_before_the_first_byte(
         stop_peer_of(home)
 
 
+def test_a_list_of_small_contents_goes_through_a_disk_that_holds_a_part_of_them(
+    house: House, source: FaultySource, tmp_path: Path
+) -> None:
+    contents = {f"/small/{number}": os.urandom(100 + number) for number in range(400)}
+    (tmp_path / "list").write_text("".join(f"{source.put(path, octets)}\n" for path, octets in contents.items()))
+    (tmp_path / "out").mkdir()
+    with small_disk(tmp_path / "small", "2m") as small:
+        home = small / "home"
+        got = house.get(home, "--input", tmp_path / "list", "-d", tmp_path / "out", DFMQ_STORE_FREE_FLOOR="0")
+        assert got.status == 0, got.err
+        stop_peer_of(home)
+    for path, octets in contents.items():
+        assert (tmp_path / "out" / path.rpartition("/")[2]).read_bytes() == octets
+
+
 def test_a_disk_so_full_that_no_home_can_be_made_is_seven(house: House, source: FaultySource, tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", "4k") as small:
         (small / "fill").write_bytes(bytes(4096))

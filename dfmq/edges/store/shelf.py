@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 #: A chunk's line takes about 30 octets with its share of the record around it.
 LINE_BYTES = 40
+#: What a journal has beside its opening and its lines: marks of syncs, the last record.
+_MARKS_BYTES = 256
 
 
 class Shelf:
@@ -222,6 +224,17 @@ class Shelf:
             log.warning("task %s: its use cannot be noted: %s", short(self.task), error)
 
 
+def need(opening: Opening) -> int:
+    """Octets of disk that a new content takes, with its journal, as far as its length is known."""
+    return space.in_blocks(opening.content.cut.length or 0) + space.in_blocks(_journal_bytes(opening))
+
+
+def _journal_bytes(opening: Opening) -> int:
+    cut = opening.content.cut
+    chunks = -(-(cut.length or 0) // cut.chunk_length)
+    return len(journal.opening_record(opening)) + LINE_BYTES * chunks + _MARKS_BYTES
+
+
 def create(folder: str, task: TaskId, opening: Opening) -> Shelf:
     """Make the files of a new content, all of it allocated when its length is known, in the folder that is there.
     Raises OSError."""
@@ -237,7 +250,7 @@ def create(folder: str, task: TaskId, opening: Opening) -> Shelf:
         )
         if cut.length is not None:
             shelf.is_allocated = space.allocate(data_fd, cut.length)
-            space.reserve(shelf.journal_fd, 4096 + LINE_BYTES * -(-cut.length // cut.chunk_length))
+            space.reserve(shelf.journal_fd, _journal_bytes(opening))
         shelf.append(journal.opening_record(opening))
     except OSError:
         shelf.close_files()

@@ -251,10 +251,17 @@ class Shelves:
         return True
 
     def _create(self, task: TaskId, opening: Opening) -> Shelf:
-        folder = self._emptied(task)
-        length = opening.content.cut.length
         try:
-            self.make_room(length or 0, task)
+            return self._make(task, opening)
+        except OSError as error:
+            if error.errno not in space.FULL or not self._evict(shelf_files.need(opening), task, is_full=True):
+                raise
+        return self._make(task, opening)
+
+    def _make(self, task: TaskId, opening: Opening) -> Shelf:
+        folder = self._emptied(task)
+        try:
+            self.make_room(shelf_files.need(opening), task)
             shelf = shelf_files.create(folder, task, opening)
         except (OSError, StoreError):
             self._remove(task)
@@ -349,14 +356,18 @@ class Shelves:
         """See that `need` more octets fit, by deleting what is not in use. Raises NoSpace, OSError."""
         if need <= 0:
             return
-        promised = self._promised(for_task)
-        if self._space.has_room(need, promised):
-            return
+        if not self._space.has_room(need, self._promised(for_task)):
+            self._evict(need, for_task)
+
+    def _evict(self, need: int, for_task: TaskId, *, is_full: bool = False) -> bool:
+        """Delete what must go so that `need` more octets fit; whether anything did. Raises NoSpace, OSError."""
         tenants = [t for t in map(self._tenant, self.on_disk()) if t is not None]
-        for task in self._space.victims(need, promised, tenants):
+        victims = self._space.victims(need, self._promised(for_task), tenants, is_full=is_full)
+        for task in victims:
             log.info("task %s: evicted to make room", short(task))
             self._remove(task)
             self.ears.damaged(task, "evicted")
+        return bool(victims)
 
     def _promised(self, for_task: TaskId) -> int:
         """Octets granted to other tasks for which no blocks are set aside yet. Of thousands of contents that are

@@ -32,6 +32,10 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 #: open near the limit would evict again.
 _FLOOR_SLACK = 4
 _QUOTA_SLACK = 16
+#: and of what could go, where the floor is small or none: every content was looked at to choose
+_FREEABLE_SLACK = 64
+#: and of a disk that has said no: some of what is deleted may still be open, and is freed later
+_FULL_SLACK_BYTES = 64 << 10
 
 _libc = ctypes.CDLL(None, use_errno=True)
 # Not os.posix_fallocate: where the file system cannot, glibc writes an octet into every block instead, for minutes.
@@ -44,11 +48,11 @@ class Tenant(NamedTuple):
     """A task on disk, as eviction sees it."""
 
     task: TaskId
-    #: octets of disk its content takes
+    #: octets of disk its two files take
     size: int
     #: last use, seconds since the epoch
     used_at: float
-    #: the content has a second name outside the store: deleting it frees nothing
+    #: the content has a second name outside the store: deleting it frees next to nothing
     is_linked: bool
     #: pinned, or being written
     is_needed: bool
@@ -60,7 +64,8 @@ def tenant(task: TaskId, folder: str, is_needed: bool) -> Tenant | None:
         data, used = os.stat(f"{folder}/{DATA}"), os.stat(f"{folder}/{JOURNAL}")
     except FileNotFoundError:
         return None
-    return Tenant(task, data.st_blocks * _BLOCK, used.st_mtime, data.st_nlink > 1, is_needed)
+    size = (data.st_blocks + used.st_blocks) * _BLOCK
+    return Tenant(task, size, used.st_mtime, data.st_nlink > 1, is_needed)
 
 
 def allocate(fd: int, length: int) -> bool:
@@ -90,7 +95,7 @@ def _try_allocate(fd: int, mode: int, length: int) -> bool:
     return True
 
 
-def _in_blocks(length: int) -> int:
+def in_blocks(length: int) -> int:
     """What a file of this length takes of most disks."""
     return -(-length // _DISK_BLOCK) * _DISK_BLOCK
 
@@ -123,19 +128,21 @@ class Space:
         if self._quota:
             if self._most_used is None or self._most_used + need + promised > self._quota:
                 return False
-            self._most_used += _in_blocks(need)
+            self._most_used += in_blocks(need)
         return True
 
-    def victims(self, need: int, promised: int, tenants: Sequence[Tenant]) -> list[TaskId]:
+    def victims(self, need: int, promised: int, tenants: Sequence[Tenant], *, is_full: bool = False) -> list[TaskId]:
         """The tasks to delete, least recently used first, so that `need` more octets fit beside the `promised` ones
-        (granted to open tasks, not yet allocated). Raises NoSpace when no eviction would do; then nothing should go."""
+        (granted to open tasks, not yet allocated). `is_full`: the disk has just said no, whatever it says is free: it
+        has no inodes left, or others write to it as well. Raises NoSpace when no eviction would do; then nothing should
+        go."""
         free = self.free()
         used = sum(tenant.size for tenant in tenants)
-        short = need + promised + self._floor - free
+        short = max(need + promised + self._floor - free, need if is_full else 0)
         over = need + promised + used - self._quota if self._quota else 0
         self._most_used = None
         if short <= 0 and over <= 0:
-            self._most_used = used + _in_blocks(need)
+            self._most_used = used + in_blocks(need)
             return []
         candidates = sorted((t for t in tenants if not t.is_needed), key=lambda t: t.used_at)
         freeable = sum(t.size for t in candidates if not t.is_linked)
@@ -143,7 +150,8 @@ class Space:
             raise NoSpace(self._no_room(need, promised, free, freeable))
         if over > sum(t.size for t in candidates):
             raise NoSpace(self._no_quota(need, promised, used))
-        return _choose(candidates, short, over, self._floor // _FLOOR_SLACK, self._quota // _QUOTA_SLACK)
+        slacks = (self._floor // _FLOOR_SLACK, freeable // _FREEABLE_SLACK, _FULL_SLACK_BYTES if is_full else 0)
+        return _choose(candidates, short, over, max(slacks), self._quota // _QUOTA_SLACK)
 
     def _no_room(self, need: int, promised: int, free: int, freeable: int) -> str:
         return (
