@@ -56,7 +56,8 @@ class HostPeer:
         self._poller = zmq.Poller()
         self._open: set[int] = set()
         self._last_get = 0
-        self._heard_at = 0.0
+        #: when the silence is noticed, for the next time
+        self._silent_at = 0.0
         self._silences = 0
 
     # ── connecting ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -83,7 +84,7 @@ class HostPeer:
                 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     self._poller.register(socket, zmq.POLLIN)
                     self._poller.register(self._monitor, zmq.POLLIN)
-                    self._heard_at, self._silences = time.monotonic(), 0
+                    self._silent_at, self._silences = time.monotonic() + SILENCE_SECONDS, 0
                     return True
                 if event in (zmq.EVENT_CLOSED, zmq.EVENT_DISCONNECTED, zmq.EVENT_CONNECT_RETRIED):
                     return False
@@ -119,7 +120,7 @@ class HostPeer:
     def get(self, request: Request, *, limit: int = 0, no_source: bool = False) -> int:
         """Ask for a content; returns the number its Progress, Done and Sorry will carry. `limit`: bytes per second."""
         if not self._open:
-            self._heard_at, self._silences = time.monotonic(), 0
+            self._silent_at, self._silences = time.monotonic() + SILENCE_SECONDS, 0
         self._last_get += 1
         self._open.add(self._last_get)
         self._say(Get(get=self._last_get, request=request, limit=limit, no_source=no_source))
@@ -162,7 +163,7 @@ class HostPeer:
         """
         wait = timeout
         if self._open:
-            until_silent = max(0.0, self._heard_at + SILENCE_SECONDS * (self._silences + 1) - time.monotonic())
+            until_silent = max(0.0, self._silent_at - time.monotonic())
             wait = until_silent if wait is None else min(wait, until_silent)
         ready = dict(self._poller.poll(None if wait is None else _milliseconds(wait)))
         messages = list(self._messages()) if self._socket in ready else []
@@ -177,7 +178,7 @@ class HostPeer:
         import zmq
 
         assert self._socket is not None
-        self._heard_at, self._silences = time.monotonic(), 0
+        self._silent_at, self._silences = time.monotonic() + SILENCE_SECONDS, 0
         # Bounded, so that a flood of Progress cannot keep us from placing what is done.
         for _ in range(256):
             try:
@@ -208,7 +209,8 @@ class HostPeer:
                 raise PeerDied("the peer of this host died; run the command again, it resumes")
 
     def _mind_the_silence(self) -> None:
-        if time.monotonic() < self._heard_at + SILENCE_SECONDS * (self._silences + 1):
+        now = time.monotonic()
+        if now < self._silent_at:
             return
         if self._silences >= SILENCES:
             raise PeerLost(
@@ -216,6 +218,8 @@ class HostPeer:
                 "stop it if it hangs and run the command again, it resumes"
             )
         self._silences += 1
+        # From now: who slept itself, as all of a machine may, gives the peer time to answer before it is given up.
+        self._silent_at = now + SILENCE_SECONDS
         self._say(Ask())
 
     def close(self) -> None:

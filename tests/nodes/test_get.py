@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,21 @@ def test_a_slow_but_living_peer_is_waited_for(
             while not client.hear(None):
                 pass
         assert peer.asks >= 6
+
+
+def test_one_that_slept_together_with_its_peer_asks_before_it_gives_up(
+    client: HostPeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that was paused, a machine that was moved: the silence was ours too."""
+    monkeypatch.setattr(get_module, "SILENCE_SECONDS", 5.0)
+    plain = time.monotonic
+    with FakePeer(tmp_path, lambda _: []) as peer:
+        client.connect(5.0)
+        client.get(ONE)
+        monkeypatch.setattr(time, "monotonic", lambda: plain() + 3600)
+        while not client.hear(None):
+            pass
+        assert peer.asks == 1
 
 
 def test_nothing_expected_nothing_missed(client: HostPeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
