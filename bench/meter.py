@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Peak memory is kept by the kernel as long as the process lives: looks this far apart miss what a process that ends
 #: gathered in its last moments. Memory of its own is not kept: its peak is that of the looks.
 LOOK_SECONDS = 0.1
+USUAL_PROCESSES = 20
 #: Receivers that are not done by then never will be.
 PATIENCE_SECONDS = 900.0
 
@@ -80,7 +81,8 @@ class Watch:
         return Memory(sum(self._seen[pid].whole for pid in pids), sum(self._seen[pid].own for pid in pids))
 
     def _run(self) -> None:
-        while not self._end.wait(LOOK_SECONDS):
+        # More processes are looked at less often: what measures takes no more of the cores for them.
+        while not self._end.wait(LOOK_SECONDS * max(1.0, len(self._seen) / USUAL_PROCESSES)):
             for pid, memory in list(self._seen.items()):
                 memory.look(pid)
 

@@ -81,6 +81,9 @@ def attempt(arguments: Sequence[str], environment: Mapping[str, str]) -> int | N
     try:
         try:
             output.check_target(plain.target)
+            if output.is_stream(plain.target):
+                # Its reader may have to be waited for.
+                return None
             endpoint = local_endpoint(Path(plain.home))
             dealer = Dealer(endpoint.removeprefix("ipc://"), PATIENCE_SECONDS)
         except (DfmqError, OSError, Silence):

@@ -3,6 +3,7 @@ with a peer is shown in test_get_command."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,13 @@ def test_nothing_is_loaded_for_it_that_takes_long(here: Path) -> None:
     with FakePeer(here / "home"):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert done.stdout == "0 []\n"
+
+
+def test_a_pipe_or_a_device_is_left_to_the_whole_command(here: Path) -> None:
+    os.mkfifo("pipe")
+    with FakePeer(here / "home") as peer:
+        assert attempt(here, "-q", "-o", "pipe") is attempt(here, "-q", "-o", "/dev/null") is None
+        assert not peer.gets
 
 
 def test_without_a_peer_it_is_left_to_the_whole_command(here: Path) -> None:
