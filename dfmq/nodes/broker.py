@@ -12,6 +12,7 @@ from typing import Any
 import zmq
 
 from dfmq.edges.bus import sockets
+from dfmq.edges.bus.local import INPROC
 from dfmq.edges.bus.loop import Drain
 from dfmq.errors import ProtocolError
 from dfmq.machines.broker.machine import BrokerMachine
@@ -25,9 +26,6 @@ from dfmq.wire import codec, envelope
 from dfmq.wire.messages import Error, Message
 
 log = logging.getLogger(__name__)
-
-#: Where the peer in the broker's own process reaches it.
-INPROC = "inproc://dfmq-control"
 
 
 class BrokerNode:

@@ -9,20 +9,22 @@ import secrets
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from dfmq.edges import addresses, metrics
 from dfmq.edges.bus import sockets
-from dfmq.edges.bus.local import local_endpoint
+from dfmq.edges.bus.local import INPROC, local_endpoint
 from dfmq.edges.journal import Journal
 from dfmq.edges.store.lock import HomeLock, unusable
 from dfmq.errors import InvariantViolated
 from dfmq.model.ids import HostId
 from dfmq.model.settings import BrokerSettings, PeerSettings
-from dfmq.nodes.broker import INPROC, BrokerNode
 from dfmq.nodes.peer import PeerNode
+
+if TYPE_CHECKING:
+    from dfmq.nodes.broker import BrokerNode
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +161,9 @@ class _House:
         self._journal.flush()
 
     def add_broker(self, settings: BrokerSettings, *, listens: bool, advertise: str) -> BrokerNode:
+        # A peer of somebody else's broker loads none: an eighth of its start.
+        from dfmq.nodes.broker import BrokerNode
+
         self._broker = BrokerNode(
             settings,
             self._context,

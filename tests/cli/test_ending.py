@@ -28,3 +28,8 @@ def test_a_get_loads_nothing_that_only_nodes_need() -> None:
     loads = "import sys, dfmq.cli.get, dfmq.cli.progress, dfmq.nodes.errands, dfmq.nodes.starting, dfmq.edges.output; "
     heavy = "asyncio", "hashlib", "logging", "secrets", "psutil", "rich", "aiohttp", "xxhash"
     assert python(loads + f"print([name for name in {heavy} if name in sys.modules])").stdout == "[]\n"
+
+
+def test_a_peer_of_somebody_elses_broker_loads_no_broker() -> None:
+    loads = "import sys, dfmq.cli.peer, dfmq.nodes.process; "
+    assert python(loads + "print([m for m in sys.modules if m.startswith('dfmq.machines.broker')])").stdout == "[]\n"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dfmq.errors import SettingsError
 
+#: Where the peer in a broker's own process reaches it.
+INPROC = "inproc://dfmq-control"
 #: sun_path holds 108 octets with its NUL on Linux, 104 on the BSDs.
 MOST_PATH_BYTES = 100
 
