@@ -29,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what it puts into the background with SIGINT ignored, and what tests start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # So does nohup with SIGHUP. It is still not heard here, but no longer ignored by whom is started.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = "0" if PROFILE == "quick" else str(secrets.randbits(32))
 
