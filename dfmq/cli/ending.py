@@ -28,13 +28,13 @@ def run(command: click.Command, name: str) -> int:
     return guarded(lambda: run_click(command, name), name)
 
 
-def run_click(command: click.Command, name: str) -> int:
-    """As run, and whatever is no matter of arguments is raised."""
+def run_click(command: click.Command, name: str, known: object = None) -> int:
+    """As run, and whatever is no matter of arguments is raised. `known`: the context's obj."""
     import click
 
     try:
         # Not command.main(): that would end the process on a closed pipe, and by its own rules.
-        with command.make_context(name, sys.argv[1:]) as context:
+        with command.make_context(name, sys.argv[1:], obj=known) as context:
             status = command.invoke(context)
     except click.ClickException as error:
         error.show()

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def _get() -> int:
-    status = quick.attempt(sys.argv[1:], os.environ)
+    known = quick.Known()
+    status = quick.attempt(sys.argv[1:], os.environ, known)
     if status is None:
         from dfmq.cli.get_command import command
 
-        return ending.run_click(command, "dfmq-get")
+        return ending.run_click(command, "dfmq-get", known)
     return status
 
 

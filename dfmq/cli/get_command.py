@@ -13,6 +13,7 @@ import click
 from dfmq import __version__
 from dfmq.cli import ending
 from dfmq.cli.lines import ALONE, INTERRUPTED
+from dfmq.cli.quick import Known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,7 +116,7 @@ def command(
             insecure=insecure,
         )
         directory = Path(output_dir or "")
-        way = _Way(settings, path, report, no_source=no_source)
+        way = _Way(settings, path, report, click.get_current_context().obj or Known(), no_source=no_source)
         if list_path is not None:
             return _get_list(list_path, directory, maker, way, settings.jobs, report)
         return _get_one(maker(url, digest), output, directory, way, report)
@@ -146,13 +147,16 @@ def _check_usage(url: str, output: str | None, digest: str, list_path: str | Non
 class _Way:
     """How errands are run: through which home's peer, and how each is put in place."""
 
-    def __init__(self, settings: GetSettings, config: Path | None, report: Report, *, no_source: bool) -> None:
+    def __init__(
+        self, settings: GetSettings, config: Path | None, report: Report, known: Known, *, no_source: bool
+    ) -> None:
         self._settings = settings
         self._config = config
         self._report = report
         self._no_source = no_source
+        self._known = known
         #: those of the peer that was found; one that must be started in its place gets the same
-        self._brokers = settings.brokers
+        self._brokers = settings.brokers or known.brokers
 
     def run(self, errands: Iterable[Errand], at_once: int) -> None:
         """Raises DfmqError when nothing can be done at all."""
@@ -175,7 +179,7 @@ class _Way:
         settings = self._settings
         peer, answer = host_peer(Path(settings.home), self._brokers, config=self._config, idle_exit=settings.idle_exit)
         self._brokers = tuple(answer.brokers)
-        if answer.alone:
+        if answer.alone and not self._known.is_told_alone:
             self._report.noted(ALONE)
         return peer
 

@@ -10,6 +10,7 @@ from dfmq.cli.quantities import show_bytes, show_rate, show_seconds
 LINE_SECONDS = 5.0
 
 ALONE = "no broker is configured: this host reads the source itself; set --broker to share"
+BEGUN_AGAIN = "the peer of this host died; it is started again and goes on"
 INTERRUPTED = "interrupted; what was fetched is kept: run the command again to go on"
 
 _PLACED_WORDS = {

@@ -18,6 +18,7 @@ from dfmq.cli import ending
 from dfmq.cli.home import home_path
 from dfmq.cli.lines import (
     ALONE,
+    BEGUN_AGAIN,
     INTERRUPTED,
     LINE_SECONDS,
     failure_line,
@@ -52,6 +53,7 @@ _PLAIN_URL = re.compile(r"(?:https?://[A-Za-z0-9.-]*[A-Za-z0-9](?::([1-9][0-9]*)
 MOST_URL, MOST_NAME, MOST_PORT = 2048, 255, 65_535
 #: The one get of this connection.
 _GET = 1
+_ASK = {"op": "ask"}
 
 
 class Plain:
@@ -69,8 +71,24 @@ class Plain:
         self.no_source = no_source
 
 
-def attempt(arguments: Sequence[str], environment: Mapping[str, str]) -> int | None:
-    """The exit status; None: this is for the whole command, and nothing was done. Raises BrokenPipeError."""
+class Known:
+    """What the whole command must know of an attempt that came to nothing."""
+
+    __slots__ = ("brokers", "is_told_alone")
+
+    def __init__(self) -> None:
+        #: of the peer that was found: one that is started in its place gets the same
+        self.brokers: tuple[str, ...] = ()
+        self.is_told_alone = False
+
+
+class _Gone(Exception):
+    """The peer's end of the connection is."""
+
+
+def attempt(arguments: Sequence[str], environment: Mapping[str, str], known: Known) -> int | None:
+    """The exit status; None: this is for the whole command, and nothing was done but what `known` says. Raises OSError
+    when what we print cannot be written."""
     if list(arguments) == ["--version"]:
         print(f"dfmq-get {__version__}")
         return 0
@@ -88,7 +106,7 @@ def attempt(arguments: Sequence[str], environment: Mapping[str, str]) -> int | N
             dealer = Dealer(endpoint.removeprefix("ipc://"), PATIENCE_SECONDS)
         except (DfmqError, OSError, Silence):
             return None
-        return _Talk(plain, dealer).run()
+        return _Talk(plain, dealer, known).run()
     except KeyboardInterrupt:
         print(note_line(INTERRUPTED), file=sys.stderr, flush=True)
         return ending.INTERRUPTED
@@ -136,27 +154,33 @@ def _is_unwatched() -> bool:
 class _Talk:
     """What is said to the host's peer and heard from it, until the content stands in its place."""
 
-    def __init__(self, plain: Plain, dealer: Dealer) -> None:
+    def __init__(self, plain: Plain, dealer: Dealer, known: Known) -> None:
         self._plain = plain
         self._dealer = dealer
+        self._known = known
         self._name = printable(os.fsdecode(plain.target))
+        self._is_asked = False
         self._is_open = False
         self._line_at = self._began_at = time.monotonic()
 
     def run(self) -> int | None:
-        """The exit status; None when the peer is not what it should be. Raises BrokenPipeError when nobody reads what
-        we print."""
+        """The exit status; None when the peer is not what it should be. Raises OSError when what we print cannot be
+        written."""
         try:
             if not self._suits():
                 return None
             self._is_open = True
             self._began_at = time.monotonic()
             request = {"url": self._plain.url}
-            self._say({"op": "get", "get": _GET, "request": request, "no_source": self._plain.no_source})
+            get = {"op": "get", "get": _GET, "request": request, "no_source": self._plain.no_source}
+            # Should it die, its successor is to have its brokers.
+            self._say(*([] if self._is_asked else [_ASK]), get)
             return self._until_done()
-        except BrokenPipeError:
-            raise
-        except (OSError, Silence, ProtocolError):
+        except _Gone:
+            if self._is_open:
+                self._note(BEGUN_AGAIN)
+            return None
+        except (Silence, ProtocolError):
             return None
         finally:
             if self._is_open:
@@ -164,16 +188,22 @@ class _Talk:
             self._dealer.close()
 
     def _suits(self) -> bool:
-        """Whether it has the brokers it should have. Asked only where the answer matters."""
+        """Whether it has the brokers it should have. Its answer is waited for only where it matters."""
         if self._plain.quiet and not self._plain.brokers:
             return True
-        self._say({"op": "ask"})
+        self._is_asked = True
+        self._say(_ASK)
         answer = self._hear(PATIENCE_SECONDS)[0]
-        if self._plain.brokers and self._plain.brokers != set(answer.get("brokers", ())):
+        self._answered(answer)
+        if self._plain.brokers and self._plain.brokers != set(self._known.brokers):
             return False
         if answer.get("alone"):
             self._note(ALONE)
+            self._known.is_told_alone = True
         return True
+
+    def _answered(self, answer: dict[str, Any]) -> None:
+        self._known.brokers = tuple(answer.get("brokers", ()))
 
     def _until_done(self) -> int:
         was_asked = False
@@ -184,12 +214,14 @@ class _Talk:
                 if was_asked:
                     raise
                 was_asked = True
-                self._say({"op": "ask"})
+                self._say(_ASK)
                 continue
             was_asked = False
             for message in messages:
                 if message["op"] == "progress":
                     self._progressed(message)
+                elif message["op"] == "answer":
+                    self._answered(message)
                 elif message["op"] == "done":
                     return self._place(message)
                 elif message["op"] == "sorry":
@@ -197,12 +229,21 @@ class _Talk:
 
     # ── the peer ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _say(self, message: dict[str, Any]) -> None:
-        self._dealer.say([SIGNATURE, packb(message)])
+    def _say(self, *messages: dict[str, Any]) -> None:
+        """Raises _Gone, Silence: an OSError would be taken for one of what we print."""
+        try:
+            self._dealer.say([SIGNATURE, *map(packb, messages)])
+        except TimeoutError as error:
+            raise Silence from error
+        except OSError as error:
+            raise _Gone from error
 
     def _hear(self, seconds: float) -> list[dict[str, Any]]:
-        """Messages of the peer. Raises ProtocolError for what none of ours would say."""
-        frames = self._dealer.hear(seconds)
+        """Messages of the peer. Raises ProtocolError for what none of ours would say, _Gone, Silence."""
+        try:
+            frames = self._dealer.hear(seconds)
+        except OSError as error:
+            raise _Gone from error
         if frames[0] != SIGNATURE:
             raise ProtocolError("no dfmq of our version")
         try:
@@ -219,8 +260,8 @@ class _Talk:
         message = {"op": "release", "get": _GET, "linked": linked, "ctime_before": ctimes[0], "ctime_after": ctimes[1]}
         try:
             self._say(message)
-        except OSError:
-            # It is gone, and knows nothing of this get any more.
+        except (_Gone, Silence):
+            # It is gone, and knows nothing of this get any more; or will notice that we are.
             return
 
     # ── the user ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -266,6 +307,19 @@ _FIELDS: dict[str, dict[str, type]] = {
 }
 
 
+#: of those that are left out where they are nothing: whole numbers, and texts
+_NUMBERS = "held", "bytes_per_second", "parents"
+
+
 def _is_sound(message: Any) -> bool:
-    fields = _FIELDS.get(message.get("op", "")) if isinstance(message, dict) else None
-    return fields is not None and all(isinstance(message.get(name), kind) for name, kind in fields.items())
+    op = message.get("op") if isinstance(message, dict) else None
+    fields = _FIELDS.get(op) if isinstance(op, str) else None
+    return (
+        fields is not None
+        and all(isinstance(message.get(name), kind) for name, kind in fields.items())
+        and all(isinstance(message.get(name, 0), int) for name in _NUMBERS)
+        and isinstance(message.get("length") or 0, int)
+        and all(isinstance(value, int) for value in (message.get("receipt") or {}).values())
+        and isinstance(brokers := message.get("brokers", []), list)
+        and all(isinstance(broker, str) for broker in brokers)
+    )

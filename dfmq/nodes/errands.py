@@ -29,6 +29,8 @@ SMALL_BYTES = 256 << 10
 #: So many times as many are under way while all are small, where there may be as many as this at once.
 SMALL_FACTOR = 4
 LEAST_AT_ONCE = 16
+#: What the user is told when the peer died. The quick way says the same (cli/lines).
+BEGUN_AGAIN = "the peer of this host died; it is started again and goes on"
 #: Copies under way at once; a disk gains nothing from more.
 PLACERS = 4
 
@@ -171,7 +173,7 @@ class Errands:
         if self._began_again:
             raise lost
         self._began_again = True
-        self._ears.noted("the peer of this host died; it is started again and goes on")
+        self._ears.noted(BEGUN_AGAIN)
         self._peer.close()
         self._peer = self._connect()
         if self._wake[0] >= 0:

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_peer import FakePeer, progress
 
-from dfmq.cli import quick
+from dfmq.cli import lines, quick
 from dfmq.cli.get_command import command
 from dfmq.cli.request import Maker
 from dfmq.model.task import Request, file_name, shown
+from dfmq.nodes import errands
 from dfmq.wire import codec
 from dfmq.wire.messages import Get, Message, Progress, Release
 
@@ -78,14 +79,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def attempt(here: Path, *arguments: str) -> int | None:
-    return quick.attempt([URL, *arguments], {"DFMQ_HOME": str(here / "home")})
+    return quick.attempt([URL, *arguments], {"DFMQ_HOME": str(here / "home")}, quick.Known())
 
 
 def test_a_plain_get_is_done_with_three_words(here: Path) -> None:
     with FakePeer(here / "home") as peer:
         assert attempt(here, "-q") == 0
         peer.die()
-    assert peer.asks == 0
+    assert peer.asks == 1
     assert peer.gets == [Get(get=1, request=Request(url=URL))]
     (release,) = peer.releases
     assert release == Release(get=1, linked=True, ctime_before=release.ctime_before, ctime_after=release.ctime_after)
@@ -101,7 +102,7 @@ def test_a_peer_without_a_broker_is_told_of_unless_quiet(here: Path, capsys: pyt
 def test_nothing_is_loaded_for_it_that_takes_long(here: Path) -> None:
     code = (
         "import sys; from dfmq.cli import quick; "
-        f"print(quick.attempt([{URL!r}, '-q'], {{'DFMQ_HOME': {str(here / 'home')!r}}}), "
+        f"print(quick.attempt([{URL!r}, '-q'], {{'DFMQ_HOME': {str(here / 'home')!r}}}, quick.Known()), "
         "[name for name in ('click', 'msgspec', 'zmq', 'typing', 'inspect', 'asyncio') if name in sys.modules])"
     )
     with FakePeer(here / "home"):
@@ -131,12 +132,42 @@ def test_a_silent_peer_is_left_to_the_whole_command(here: Path, monkeypatch: pyt
     with FakePeer(here / "home", silent=True) as peer:
         assert attempt(here, "-q") is None
         peer.die()
-    assert (peer.asks, len(peer.gets), len(peer.releases)) == (1, 1, 1)
+    assert (peer.asks, len(peer.gets), len(peer.releases)) == (2, 1, 1)
+
+
+def test_what_the_peer_said_of_itself_is_known_to_the_whole_command(here: Path) -> None:
+    environment, known = {"DFMQ_HOME": str(here / "home")}, quick.Known()
+    with FakePeer(here / "home", brokers=("tcp://b:1",)) as peer:
+        assert quick.attempt([URL, "-q"], environment, known) == 0
+        peer.die()
+    assert (known.brokers, known.is_told_alone) == (("tcp://b:1",), False)
+
+
+def test_both_ways_say_the_same_of_a_peer_that_died() -> None:
+    assert lines.BEGUN_AGAIN == errands.BEGUN_AGAIN
+
+
+def test_what_cannot_be_printed_is_no_reason_to_fetch_again(here: Path) -> None:
+    command = [sys.executable, "-m", "dfmq.cli.get", URL, "--home", str(here / "home")]
+    with FakePeer(here / "home", brokers=("tcp://b:1",)) as peer:
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=30)
+        peer.die()
+    assert done.returncode != 0
+    assert len(peer.gets) == 1
 
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"", b"\xc1", b"\x93\1\2\3", msgpack.packb({"op": "done", "get": 1}), msgpack.packb({"op": 5}), b"\x81\xa2op\xc0"],
+    [
+        b"",
+        b"\xc1",
+        b"\x93\1\2\3",
+        msgpack.packb({"op": "done", "get": 1}),
+        msgpack.packb({"op": 5}),
+        b"\x81\xa2op\xc0",
+        b"\x81\xa2op\x90",
+    ],
 )
 def test_garbage_of_a_peer_is_left_to_the_whole_command(
     here: Path, monkeypatch: pytest.MonkeyPatch, garbage: bytes

@@ -13,6 +13,8 @@ import pytest
 from support.processes import PATIENCE, House, Node, environment
 from support.sources import FaultySource
 
+from dfmq.nodes.starting import host_peer
+
 pytestmark = pytest.mark.system
 
 CONTENT = os.urandom(3_000_000)
@@ -93,6 +95,34 @@ def test_a_peer_that_is_killed_is_started_again_and_the_command_goes_on(
     assert popen.communicate(timeout=PATIENCE) == ("", "")
     assert popen.returncode == 0
     assert (tmp_path / "x").read_bytes() == CONTENT
+
+
+def test_the_death_of_a_peer_is_told_and_that_it_is_alone_once(
+    house: House, source: FaultySource, tmp_path: Path
+) -> None:
+    peer = house.peer("peer", None)
+    popen = start(house, peer, source.put("/x", CONTENT, rate=1_000_000), "-o", tmp_path / "x")
+    peer.wait_for("source.answered")
+    peer.kill()
+    _, err = popen.communicate(timeout=PATIENCE)
+    assert (popen.returncode, err.count("no broker is configured")) == (0, 1)
+    assert err.count("the peer of this host died; it is started again and goes on") == 1
+
+
+@pytest.mark.parametrize("flags", [["-q"], []])
+def test_a_peer_that_is_started_in_place_of_a_dead_one_has_its_brokers(
+    house: House, source: FaultySource, tmp_path: Path, flags: list[str]
+) -> None:
+    broker = house.broker()
+    peer = house.peer("peer", broker)
+    popen = start(house, peer, source.put("/x", CONTENT, rate=1_000_000), *flags, "-o", tmp_path / "x")
+    peer.wait_for("piece.held")
+    peer.kill()
+    popen.communicate(timeout=PATIENCE)
+    assert popen.returncode == 0
+    successor, answer = host_peer(peer.home)
+    successor.close()
+    assert answer.brokers == [broker.control]
 
 
 def test_a_peer_that_is_frozen_is_judged_as_by_the_whole_command(
