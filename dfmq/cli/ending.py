@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -47,6 +48,7 @@ def run_click(command: click.Command, name: str, known: object = None) -> int:
 
 def guarded(act: Callable[[], int], name: str) -> int:
     """The exit status of whatever becomes of `act`."""
+    _open_streams()
     try:
         status = act()
         sys.stdout.flush()
@@ -67,6 +69,19 @@ def guarded(act: Callable[[], int], name: str) -> int:
         _show_where(error)
         return BUG
     return status
+
+
+def _open_streams() -> None:
+    """A standard stream that was closed before we began goes nowhere: no socket, and no output, gets its number. What
+    standard output has no character for is no reason to fail either."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        continue
+    os.close(spare)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", errors="replace", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def end_on_signals() -> None:

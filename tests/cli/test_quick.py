@@ -143,6 +143,28 @@ def test_what_the_peer_said_of_itself_is_known_to_the_whole_command(here: Path) 
     assert (known.brokers, known.is_told_alone) == (("tcp://b:1",), False)
 
 
+@pytest.mark.parametrize("flags", [["-q"], []])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_changes_nothing_but_what_is_read(
+    here: Path, flags: list[str], closed: str
+) -> None:
+    command = [sys.executable, "-m", "dfmq.cli.get", URL, "--home", str(here / "home"), *flags]
+    with FakePeer(here / "home", brokers=("tcp://b:1",)):
+        done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert os.listdir() == ["data.bin"]
+    assert bool(done.stdout) == (closed == "2>&-" and not flags)
+
+
+def test_a_name_that_standard_output_has_no_characters_for_is_no_failure(here: Path) -> None:
+    command = [sys.executable, "-m", "dfmq.cli.get", URL, "--home", str(here / "home"), "-o", b"\xc3\xbc\xff"]
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    with FakePeer(here / "home", brokers=("tcp://b:1",)):
+        done = subprocess.run(command, capture_output=True, timeout=30, env=plain)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert os.listdir(b".") == [b"\xc3\xbc\xff"]
+
+
 def test_both_ways_say_the_same_of_a_peer_that_died() -> None:
     assert lines.BEGUN_AGAIN == errands.BEGUN_AGAIN
 
