@@ -123,14 +123,3 @@ def test_a_peer_that_is_started_in_place_of_a_dead_one_has_its_brokers(
     successor, answer = host_peer(peer.home)
     successor.close()
     assert answer.brokers == [broker.control]
-
-
-def test_a_peer_that_is_frozen_is_judged_as_by_the_whole_command(
-    house: House, source: FaultySource, tmp_path: Path
-) -> None:
-    peer = house.peer("peer", None)
-    peer.freeze()
-    popen = start(house, peer, source.put("/x", CONTENT), "-q", "-o", tmp_path / "x")
-    _, err = popen.communicate(timeout=PATIENCE)
-    assert popen.returncode == 1
-    assert "stop" in err and not (tmp_path / "x").exists()
