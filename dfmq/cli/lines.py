@@ -10,14 +10,13 @@ from dfmq.cli.quantities import show_bytes, show_rate, show_seconds
 LINE_SECONDS = 5.0
 
 ALONE = "no broker is configured: this host reads the source itself; set --broker to share"
-BEGUN_AGAIN = "the peer of this host died; it is started again and goes on"
 INTERRUPTED = "interrupted; what was fetched is kept: run the command again to go on"
 
 _PLACED_WORDS = {
     "reflink": "reflinked from the store",
     "hardlink": "hard-linked from the store",
     "copy": "copied from the store",
-    "stream": "written to standard output",
+    "stream": "written into it",
 }
 _GIVERS = "source", "seed", "peers", "store"
 
@@ -31,7 +30,7 @@ def receipt_line(name: str, length: int, seconds: float, receipt: Mapping[str, i
     """What came, how fast, and from whom. `receipt`: bytes by the fields of wire Receipt; what is left out is 0."""
     rate = show_rate(length / max(seconds, 1e-6))
     came = ", ".join(f"{giver} {show_bytes(receipt.get(f'from_{giver}', 0))}" for giver in _GIVERS)
-    how = _PLACED_WORDS.get(kind, kind)
+    how = "written to standard output" if (name, kind) == ("-", "stream") else _PLACED_WORDS.get(kind, kind)
     return f"{name}: {show_bytes(length)} in {show_seconds(seconds)} ({rate}); {came}; {how}"
 
 

@@ -1,6 +1,6 @@
 """The quick way of dfmq-get: one plain URL through a peer that runs, nobody at a terminal. It loads nothing that only
 the others need, and takes a third of their CPU time (decision 0016). What is less plain, and what does not go as it
-should, is the whole command's: it is begun as if nothing had been tried."""
+should, is the whole command's: it is begun as if nothing had been tried, but for what was learned (Known)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from dfmq.cli import ending
 from dfmq.cli.home import home_path
 from dfmq.cli.lines import (
     ALONE,
-    BEGUN_AGAIN,
     INTERRUPTED,
     LINE_SECONDS,
     failure_line,
@@ -29,7 +28,7 @@ from dfmq.cli.lines import (
 )
 from dfmq.edges import output
 from dfmq.edges.bus.local import local_endpoint
-from dfmq.edges.bus.zmtp import Dealer, Silence
+from dfmq.edges.bus.zmtp import Dealer, Gone, Silence
 from dfmq.errors import DfmqError, ProtocolError, from_code
 from dfmq.wire.version import SIGNATURE
 
@@ -80,10 +79,6 @@ class Known:
         #: of the peer that was found: one that is started in its place gets the same
         self.brokers: tuple[str, ...] = ()
         self.is_told_alone = False
-
-
-class _Gone(Exception):
-    """The peer's end of the connection is."""
 
 
 def attempt(arguments: Sequence[str], environment: Mapping[str, str], known: Known) -> int | None:
@@ -176,8 +171,11 @@ class _Talk:
             # Should it die, its successor is to have its brokers.
             self._say(*([] if self._is_asked else [_ASK]), get)
             return self._until_done()
-        except _Gone:
+        except Gone:
             if self._is_open:
+                # What is loaded for it is loaded for the whole command, which comes next.
+                from dfmq.nodes.errands import BEGUN_AGAIN
+
                 self._note(BEGUN_AGAIN)
             return None
         except (Silence, ProtocolError):
@@ -230,20 +228,11 @@ class _Talk:
     # ── the peer ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _say(self, *messages: dict[str, Any]) -> None:
-        """Raises _Gone, Silence: an OSError would be taken for one of what we print."""
-        try:
-            self._dealer.say([SIGNATURE, *map(packb, messages)])
-        except TimeoutError as error:
-            raise Silence from error
-        except OSError as error:
-            raise _Gone from error
+        self._dealer.say([SIGNATURE, *map(packb, messages)])
 
     def _hear(self, seconds: float) -> list[dict[str, Any]]:
-        """Messages of the peer. Raises ProtocolError for what none of ours would say, _Gone, Silence."""
-        try:
-            frames = self._dealer.hear(seconds)
-        except OSError as error:
-            raise _Gone from error
+        """Messages of the peer. Raises ProtocolError for what none of ours would say, Gone, Silence."""
+        frames = self._dealer.hear(seconds)
         if frames[0] != SIGNATURE:
             raise ProtocolError("no dfmq of our version")
         try:
@@ -260,7 +249,7 @@ class _Talk:
         message = {"op": "release", "get": _GET, "linked": linked, "ctime_before": ctimes[0], "ctime_after": ctimes[1]}
         try:
             self._say(message)
-        except (_Gone, Silence):
+        except (Gone, Silence):
             # It is gone, and knows nothing of this get any more; or will notice that we are.
             return
 
@@ -298,16 +287,14 @@ class _Talk:
         return 0
 
 
-#: op → the fields that are read as they stand, and what they must be
+#: op → the fields that are never left out, and what they must be
 _FIELDS: dict[str, dict[str, type]] = {
     "answer": {},
     "progress": {},
     "done": {"path": str, "length": int, "receipt": dict},
     "sorry": {"code": str, "text": str},
 }
-
-
-#: of those that are left out where they are nothing: whole numbers, and texts
+#: whole numbers that are left out where they are 0
 _NUMBERS = "held", "bytes_per_second", "parents"
 
 

@@ -29,7 +29,7 @@ SMALL_BYTES = 256 << 10
 #: So many times as many are under way while all are small, where there may be as many as this at once.
 SMALL_FACTOR = 4
 LEAST_AT_ONCE = 16
-#: What the user is told when the peer died. The quick way says the same (cli/lines).
+#: What the user is told when the peer died.
 BEGUN_AGAIN = "the peer of this host died; it is started again and goes on"
 #: Copies under way at once; a disk gains nothing from more.
 PLACERS = 4

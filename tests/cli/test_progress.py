@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dfmq.cli import progress as progress_module
@@ -43,6 +44,14 @@ def test_the_receipt_adds_up_in_one_line() -> None:
         "/tmp/data.bin: 4.0 MiB in 2.0 s (2.0 MiB/s); source 0 B, seed 1.0 MiB, peers 3.0 MiB, store 0 B; "
         "hard-linked from the store"
     )
+
+
+@pytest.mark.parametrize(
+    ("target", "words"), [(None, "written to standard output"), (Path("/tmp/pipe"), "written into it")]
+)
+def test_the_receipt_says_into_what_a_stream_went(target: Path | None, words: str) -> None:
+    errand = msgspec.structs.replace(ERRAND, target=target)
+    assert receipt_of(msgspec.structs.replace(placed(errand), kind="stream")).endswith(f"; {words}")
 
 
 def test_lines_come_at_most_every_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_peer import FakePeer, progress
 
-from dfmq.cli import lines, quick
+from dfmq.cli import quick
 from dfmq.cli.get_command import command
 from dfmq.cli.request import Maker
 from dfmq.model.task import Request, file_name, shown
-from dfmq.nodes import errands
 from dfmq.wire import codec
 from dfmq.wire.messages import Get, Message, Progress, Release
 
@@ -163,10 +162,6 @@ def test_a_name_that_standard_output_has_no_characters_for_is_no_failure(here: P
         done = subprocess.run(command, capture_output=True, timeout=30, env=plain)
     assert (done.returncode, done.stderr) == (0, b"")
     assert os.listdir(b".") == [b"\xc3\xbc\xff"]
-
-
-def test_both_ways_say_the_same_of_a_peer_that_died() -> None:
-    assert lines.BEGUN_AGAIN == errands.BEGUN_AGAIN
 
 
 def test_what_cannot_be_printed_is_no_reason_to_fetch_again(here: Path) -> None:

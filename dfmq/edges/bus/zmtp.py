@@ -27,12 +27,16 @@ class Silence(Exception):
     """Nothing came in time. The connection is as it was."""
 
 
+class Gone(ConnectionError):
+    """The other end of the connection is. Told apart from other OSErrors: a command's standard output may break too."""
+
+
 class Dealer:
     """One connection. Law: a message is heard whole or not at all, in the order in which they were said."""
 
     def __init__(self, path: str, patience: float) -> None:
-        """Connects and shakes hands, in at most `patience` seconds each. Raises OSError when nobody listens at `path`
-        or the other end goes, Silence, ProtocolError when it speaks something else."""
+        """Connects and shakes hands, in at most `patience` seconds each. Raises OSError when nobody listens at `path`,
+        Gone, Silence, ProtocolError when it speaks something else."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._heard = bytearray()
         self._frames: list[bytes] = []
@@ -65,13 +69,12 @@ class Dealer:
             raise ProtocolError("the ZeroMQ handshake was refused")
 
     def say(self, frames: Sequence[bytes]) -> None:
-        """Say a message. Raises OSError when the other end is gone, or takes nothing for as long as a handshake may."""
+        """Say a message. Raises Gone, and Silence when the other end takes nothing for as long as a handshake may."""
         last = len(frames) - 1
         self._write(b"".join(_frame(frame, _MORE if at < last else 0) for at, frame in enumerate(frames)))
 
     def hear(self, seconds: float) -> list[bytes]:
-        """The next message's frames. Raises Silence after `seconds`, OSError when the other end is gone, or
-        ProtocolError."""
+        """The next message's frames. Raises Silence after `seconds`, Gone, ProtocolError."""
         deadline = time.monotonic() + seconds
         while True:
             while (found := self._next_frame()) is not None:
@@ -111,17 +114,21 @@ class Dealer:
         left = deadline - time.monotonic()
         if not self._poll.poll(max(0.0, left * 1000)):
             raise Silence
-        data = self._socket.recv(1 << 16)
+        try:
+            data = self._socket.recv(1 << 16)
+        except OSError as error:
+            raise Gone from error
         if not data:
-            raise ConnectionResetError("the other end is gone")
+            raise Gone
         self._heard += data
 
     def _write(self, data: bytes) -> None:
         try:
             self._socket.sendall(data)
-        except BrokenPipeError as error:
-            # A command's standard output may break too, and that means something else.
-            raise ConnectionResetError("the other end is gone") from error
+        except TimeoutError as error:
+            raise Silence from error
+        except OSError as error:
+            raise Gone from error
 
     def close(self) -> None:
         """What was said is still delivered."""
