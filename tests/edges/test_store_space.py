@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.disk import Bench, Material, bench, small_disk
+from support.disk import Bench, Material, bench, hold_syncs, small_disk
 
 from dfmq.edges.store import space
 from dfmq.edges.store.shelf import Shelf
@@ -135,9 +134,7 @@ def test_a_quota_evicts_the_oldest_unpinned_and_says_that_it_is_gone(tmp_path: P
 def test_what_is_not_gone_on_with_is_closed_and_may_be_evicted_also_while_it_is_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = threading.Event()
-    plain = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (gate.wait(60), plain(fd)))
+    gate = hold_syncs(monkeypatch)
     size = 256 * 1024
     broken_off, other = Material(size), Material(size, 1, "http://host/1")
     settings = StoreSettings(free_floor_bytes=0, unsynced_bytes=0, quota_bytes=size + size // 2, sync_every_bytes=1024)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.disk import Material, bench
+from support.disk import Material, bench, hold_syncs
 
 from dfmq.edges.store import slow, syncs
 
@@ -47,9 +47,7 @@ def test_what_is_alone_is_synced_soon(tmp_path: Path) -> None:
 def test_a_disk_that_is_slow_to_sync_holds_up_nobody_and_no_files_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = threading.Event()
-    plain = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (gate.wait(60), plain(fd)))
+    gate = hold_syncs(monkeypatch)
     monkeypatch.setattr(syncs, "MOST_TOGETHER", 4)
     made = [Material(1024, seed, f"http://host/{seed}") for seed in range(60)]
     with bench(tmp_path) as b:
@@ -71,9 +69,7 @@ def test_when_those_whose_turn_it_is_are_gone_the_next_are_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Those that are under way keep the others waiting, and none of them comes back before the rest is there.
-    gate = threading.Event()
-    plain = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (gate.wait(60), plain(fd)))
+    gate = hold_syncs(monkeypatch)
     monkeypatch.setattr(syncs, "MOST_TOGETHER", 2)
     made = [Material(1024, seed, f"http://host/{seed}") for seed in range(10)]
     with bench(tmp_path) as b:

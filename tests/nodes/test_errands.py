@@ -277,16 +277,23 @@ def test_what_took_the_place_of_a_stored_file_that_waited_for_its_turn_is_not_pl
         assert len(peer.releases) == 3
 
 
-def test_the_peer_is_found_again_once_and_asked_for_what_is_missing(tmp_path: Path) -> None:
-    told = Told()
-    first = FakePeer(tmp_path, lambda get: [progress(get, 100, 1)])
+def followed(first: FakePeer, home: Path) -> tuple[list[FakePeer], Callable[[], HostPeer]]:
+    """A peer in place of the first, once that was asked for something; and how to connect to either."""
     second: list[FakePeer] = []
-    plain = connector(tmp_path)
+    plain = connector(home)
 
     def connect() -> HostPeer:
         if first.gets:
-            second.append(FakePeer(tmp_path))
+            second.append(FakePeer(home))
         return plain()
+
+    return second, connect
+
+
+def test_the_peer_is_found_again_once_and_asked_for_what_is_missing(tmp_path: Path) -> None:
+    told = Told()
+    first = FakePeer(tmp_path, lambda get: [progress(get, 100, 1)])
+    second, connect = followed(first, tmp_path)
 
     def progressed(errand: Errand, progress: Progress) -> None:
         if len(first.gets) == 2:
@@ -310,13 +317,7 @@ def stopped(get: Get) -> list[Message]:
 def test_when_the_peer_is_stopped_a_list_goes_on_with_the_next_one(tmp_path: Path) -> None:
     told = Told()
     first = FakePeer(tmp_path, stopped)
-    second: list[FakePeer] = []
-    plain = connector(tmp_path)
-
-    def connect() -> HostPeer:
-        if first.gets:
-            second.append(FakePeer(tmp_path))
-        return plain()
+    second, connect = followed(first, tmp_path)
 
     def progressed(errand: Errand, progress: Progress) -> None:
         first.die()

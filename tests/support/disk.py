@@ -7,9 +7,12 @@ import os
 import queue
 import random
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from dfmq.edges import hashing
 from dfmq.edges.store import journal
@@ -139,6 +142,14 @@ class Bench:
         nobody = TaskId(bytes(16))
         self.store.load(nobody)
         assert self.ears.next("loaded") == (nobody, None)
+
+
+def hold_syncs(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A disk on which each sync waits until this is set."""
+    gate = threading.Event()
+    plain = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (gate.wait(60), plain(fd)))
+    return gate
 
 
 @contextlib.contextmanager

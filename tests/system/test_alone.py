@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,18 +17,6 @@ from support.sources import FaultySource
 pytestmark = pytest.mark.system
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with House(tmp_path) as house:
-        yield house
-
-
-@pytest.fixture
-def source() -> Iterator[FaultySource]:
-    with FaultySource() as source:
-        yield source
 
 
 def peers_of(home: Path) -> list[int]:

@@ -7,8 +7,6 @@ import os
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support.processes import House, Node, finish, until
@@ -18,18 +16,6 @@ pytestmark = pytest.mark.system
 
 MIB = 1 << 20
 CANARY = "c4n4ry-0f-the-test"
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with House(tmp_path) as house:
-        yield house
-
-
-@pytest.fixture
-def source() -> Iterator[FaultySource]:
-    with FaultySource() as source:
-        yield source
 
 
 def ask(broker: Node, path: str) -> str:

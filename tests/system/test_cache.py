@@ -6,7 +6,6 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support.processes import House, Node, free_port, until
@@ -16,12 +15,6 @@ pytestmark = pytest.mark.system
 
 MIB = 1 << 20
 CONTENT = os.urandom(3 * MIB)
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with House(tmp_path) as house:
-        yield house
 
 
 @pytest.fixture(scope="module")

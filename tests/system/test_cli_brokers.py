@@ -23,12 +23,6 @@ from dfmq.wire.messages import Welcome
 pytestmark = pytest.mark.system
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with House(tmp_path) as house:
-        yield house
-
-
 @pytest.fixture(scope="module")
 def source() -> Iterator[FaultySource]:
     with FaultySource() as source:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,6 @@ from support.sources import FaultySource
 pytestmark = pytest.mark.system
 
 CONTENT = os.urandom(1 << 20)
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with House(tmp_path) as house:
-        yield house
-
-
-@pytest.fixture
-def source() -> Iterator[FaultySource]:
-    with FaultySource() as source:
-        yield source
 
 
 def pid_of(home: Path) -> int:

@@ -31,12 +31,6 @@ FRESH = {"Cache-Control": "max-age=600"}
 SEED_RATE, PEER_RATE = "4MB/s", "2MB/s"
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with House(tmp_path) as house:
-        yield house
-
-
 @pytest.fixture(scope="module")
 def source() -> Iterator[FaultySource]:
     with FaultySource() as source:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,6 @@ from dfmq.nodes.starting import host_peer
 pytestmark = pytest.mark.system
 
 CONTENT = os.urandom(3_000_000)
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with House(tmp_path) as house:
-        yield house
-
-
-@pytest.fixture
-def source() -> Iterator[FaultySource]:
-    with FaultySource() as source:
-        yield source
 
 
 def start(house: House, peer: Node, *words: str | Path) -> subprocess.Popen[str]:

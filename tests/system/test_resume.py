@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,6 @@ MIB = 1 << 20
 FRESH = {"Cache-Control": "max-age=600"}
 #: the cut of a content whose length nobody knows (docs/protocol.md): long pieces, so that one takes a while
 GROWING_CHUNK = 256 * KIB
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with House(tmp_path) as house:
-        yield house
-
-
-@pytest.fixture
-def source() -> Iterator[FaultySource]:
-    with FaultySource() as source:
-        yield source
 
 
 def test_a_killed_peer_goes_on_at_the_chunk_where_it_was(house: House, source: FaultySource, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,18 +16,6 @@ pytestmark = pytest.mark.system
 MIB = 1 << 20
 FRESH = {"Cache-Control": "max-age=600"}
 CONTENT = os.urandom(4 * MIB)
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with House(tmp_path) as house:
-        yield house
-
-
-@pytest.fixture
-def source() -> Iterator[FaultySource]:
-    with FaultySource() as source:
-        yield source
 
 
 def two_brokers(house: House) -> list[Node]:

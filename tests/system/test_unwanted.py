@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,18 +22,6 @@ FRESH = {"Cache-Control": "max-age=600"}
 LIMIT = 500_000
 #: more than the buffers between a source and who reads it take, together with what is read in a test's time
 CONTENT = os.urandom(25_000_000)
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with House(tmp_path) as house:
-        yield house
-
-
-@pytest.fixture
-def source() -> Iterator[FaultySource]:
-    with FaultySource() as source:
-        yield source
 
 
 def bytes_quit(reader: Node) -> int:
