@@ -33,6 +33,16 @@ class PeerSaid(Event, frozen=True, gc=False):
     message: Message
 
 
+class FellBehind(Event, frozen=True, gc=False):
+    """More has come in on the control socket than could be read in a row: what came after `since` may lie unread."""
+
+    since: float
+
+
+class CaughtUp(Event, frozen=True, gc=False):
+    """Everything on the control socket has been read again."""
+
+
 class PeerUnreachable(Event, frozen=True, gc=False):
     """A message to the peer could not be routed: its connection is gone."""
 
@@ -223,7 +233,7 @@ class HostSampled(Event, frozen=True, gc=False):
     sample: HostSample
 
 
-BrokerEvent = DeadlineReached | PeerSaid | PeerUnreachable
+BrokerEvent = DeadlineReached | PeerSaid | PeerUnreachable | FellBehind | CaughtUp
 PeerEvent = (
     DeadlineReached
     | BrokerSaid

@@ -18,6 +18,11 @@ def of(members: Iterable[int]) -> int:
     return bits
 
 
+def of_below(members: Iterable[int], limit: int) -> int:
+    """The set of those members that are less than the limit; what others say may be beyond anything."""
+    return of(member for member in members if member < limit)
+
+
 def members(bits: int) -> Iterator[int]:
     """The members in ascending order."""
     while bits:

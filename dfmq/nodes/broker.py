@@ -17,7 +17,7 @@ from dfmq.edges.bus.loop import Drain
 from dfmq.errors import ProtocolError
 from dfmq.machines.broker.machine import BrokerMachine
 from dfmq.machines.effects import Publish, Record, Send
-from dfmq.machines.events import PeerSaid, PeerUnreachable
+from dfmq.machines.events import CaughtUp, FellBehind, PeerSaid, PeerUnreachable
 from dfmq.model.ids import PEER_ID_BYTES, PeerId
 from dfmq.model.settings import BrokerSettings
 from dfmq.nodes.driver import Driver
@@ -61,7 +61,15 @@ class BrokerNode:
         self._outgoing = Mail[PeerId]()
         hands: dict[type, Callable[[Any], None]] = {Send: self._send, Publish: self._publish, Record: self._record}
         self._driver = Driver(self.machine, loop, hands, self._flush, failed)
-        self._drain = Drain(loop, router, self._take, turn=self._driver)
+        self._drain = Drain(loop, router, self._take, turn=self._driver, lag=self)
+
+    def fell_behind(self, since: float) -> None:
+        """More has come in than was read in a row."""
+        self._driver.feed(FellBehind(since))
+
+    def caught_up(self) -> None:
+        """All of it is read."""
+        self._driver.feed(CaughtUp())
 
     def _take(self, frames: list[bytes]) -> None:
         peer = PeerId(frames[0])

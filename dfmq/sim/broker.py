@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
 from typing import TYPE_CHECKING
 
 from dfmq.machines.broker.machine import BrokerMachine
 from dfmq.machines.effects import Publish, Record, Send
-from dfmq.machines.events import PeerSaid, PeerUnreachable
+from dfmq.machines.events import CaughtUp, FellBehind, PeerSaid, PeerUnreachable
 from dfmq.model.ids import PeerId
 from dfmq.model.settings import BrokerSettings
 from dfmq.sim.process import Process
 from dfmq.wire import codec
+from dfmq.wire.messages import Beat, Message
 
 if TYPE_CHECKING:
     from dfmq.sim.network import Card
     from dfmq.sim.world import World
+
+#: what a Beat takes of the time of another message
+BEAT_SHARE = 0.1
+#: messages that may wait before the machine is told that it is behind; as edges/bus/loop has it
+MOST_IN_A_ROW = 64
 
 
 class BrokerProcess(Process):
@@ -26,12 +33,48 @@ class BrokerProcess(Process):
         super().__init__(world, card, f"broker {epoch}", machine)
         self.epoch = epoch
         self._saying: dict[PeerId, list[bytes]] = {}
+        #: what came in while it was busy
+        self._unread: deque[tuple[PeerId, list[Message]]] = deque()
+        self._is_busy = self._is_behind = False
+        #: nothing was unread at this instant, if it is busy
+        self._idle_until = 0.0
 
     def arrive(self, peer: PeerId, bodies: list[bytes]) -> None:
         """A multipart message came in on the ROUTER."""
         self.world.broker_heard += len(bodies)
-        for body in bodies:
-            self.hear(PeerSaid(peer, codec.broker_hears.decode(body)))
+        messages: list[Message] = [codec.broker_hears.decode(body) for body in bodies]
+        if not self.world.plan.broker_seconds:
+            self._read(peer, messages)
+            return
+        self._unread.append((peer, messages))
+        if not self._is_busy:
+            self._is_busy = True
+            self._idle_until = self._agenda.now
+            self._work()
+        elif not self._is_behind and len(self._unread) > MOST_IN_A_ROW:
+            self._is_behind = True
+            self.hear(FellBehind(self._idle_until))
+
+    def _read(self, peer: PeerId, messages: list[Message]) -> None:
+        for message in messages:
+            self.hear(PeerSaid(peer, message))
+
+    def _work(self) -> None:
+        """Take the next message, and the time it takes."""
+        if not self._unread:
+            self._is_busy = False
+            if self._is_behind:
+                self._is_behind = False
+                self.hear(CaughtUp())
+            return
+        peer, messages = self._unread.popleft()
+        cost = sum(BEAT_SHARE if isinstance(message, Beat) else 1.0 for message in messages)
+        self._agenda.after(cost * self.world.plan.broker_seconds, self._worked, peer, messages)
+
+    def _worked(self, peer: PeerId, messages: list[Message]) -> None:
+        if self.is_alive:
+            self._read(peer, messages)
+            self._work()
 
     def end_turn(self) -> None:
         """Say what the turn gathered: a multipart message a peer."""

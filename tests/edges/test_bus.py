@@ -103,6 +103,40 @@ async def test_a_chunk_frame_is_sent_on_without_a_copy(context: Context) -> None
         drain.close()
 
 
+class Lagging:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.since = 0.0
+        self.is_over = asyncio.Event()
+
+    def fell_behind(self, since: float) -> None:
+        self.told.append("behind")
+        self.since = since
+
+    def caught_up(self) -> None:
+        self.told.append("caught up")
+        self.is_over.set()
+
+
+async def test_whoever_reads_more_than_a_row_is_told_since_when_it_waits_and_when_it_is_over(context: Context) -> None:
+    loop, lag = asyncio.get_running_loop(), Lagging()
+    server = sockets.router(context)
+    endpoint = sockets.bind(server, "inproc://much")
+    client = sockets.dealer(context, b"c" * 16)
+    sockets.connect(client, endpoint)
+    began = loop.time()
+    drain = Drain(loop, server, Heard(), lag=lag)
+    empty = loop.time()
+    for number in range(3 * MOST_IN_A_ROW):
+        sockets.send(client, b"%d" % number)
+    async with asyncio.timeout(10):
+        await lag.is_over.wait()
+    assert lag.told == ["behind", "caught up"]
+    assert began <= lag.since <= empty
+    drain.close()
+    client.close()
+
+
 async def test_an_inbox_that_is_no_endpoint_is_refused_not_raised(context: Context) -> None:
     pipelines = Pipelines(context)
     assert not pipelines.send("nonsense", b"h", b"p")

@@ -86,6 +86,20 @@ def test_a_silent_broker_does_not_hold_up_a_lease() -> None:
     assert all_of(do.StoreChunk, effects)
 
 
+@pytest.mark.clause("SESS-6")
+@pytest.mark.parametrize(("epoch", "is_silent"), [(7, False), (8, True)])
+def test_a_notice_of_our_broker_that_it_is_behind_is_a_sign_of_life(epoch: int, is_silent: bool) -> None:
+    peer = PeerTalk()
+    peer.opened()
+    effects: list[Any] = []
+    for _ in range(20):
+        effects += peer.passes(1.0)
+        effects += peer.told(told.NoticeHeard(said.Notice(kind="behind", epoch=epoch)))
+    assert bool(all_of(do.NextBroker, effects)) == is_silent
+    if not is_silent:
+        assert not [message for message in to_broker(effects) if isinstance(message, said.Open)], "nothing is in doubt"
+
+
 @pytest.mark.clause("GEN-1", "OPEN-2")
 def test_another_generation_drops_the_former_and_nothing_of_it_is_taken() -> None:
     peer = PeerTalk()

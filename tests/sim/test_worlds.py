@@ -67,6 +67,17 @@ def test_a_broker_that_restarts_reads_no_byte_of_the_source_twice(seed: int) -> 
     assert outcome.source_share == 1.0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_broker_that_cannot_keep_up_loses_nobody_and_has_the_source_asked_once(seed: int) -> None:
+    """60 peers begin together at a broker that takes 3.6 s to hear a word from each."""
+    world = World(Plan(seed=seed, peers=60, size=2 * MIB, broker_seconds=0.06, check=97, limit=120))
+    world.run()
+    outcome = report.of(world)
+    assert outcome.failed == 0
+    assert (outcome.source_share, world.counts["source.asked"]) == (1.0, 1)
+    assert world.counts["peer.lost"] == world.counts["session.silent"] == 0
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_a_source_that_breaks_or_stalls_is_read_on_where_it_stopped(seed: int) -> None:
     outcome = run(small(seed, breaks=1 + seed % 3, stalls=seed % 2))

@@ -29,12 +29,19 @@ class BrokerTalk:
         settings = BrokerSettings(home="")
         self.beat = settings.beat_seconds
         self.machine = BrokerMachine(settings, 7, random.Random(1), "tcp://broker.example:7401")
+        #: every notice so far
+        self.published: list[Message] = []
+
+    def told(self, event: Any) -> list[tuple[str, Message]]:
+        """Tell it a fact that is no message."""
+        return self._handle(event)
 
     def _handle(self, event: Any) -> list[tuple[str, Message]]:
         effects: list[Any] = list(self.machine.handle(event, self.now))
         while (at := self.machine.next_deadline()) is not None and at <= self.now:
             effects += self.machine.handle(told.DeadlineReached(), self.now)
         self.machine.check()
+        self.published += [effect.message for effect in effects if isinstance(effect, do.Publish)]
         sent = [effect for effect in effects if isinstance(effect, do.Send)]
         return [
             (effect.peer.rstrip(b"-").decode(), codec.peer_hears.decode(codec.encode(effect.message)))

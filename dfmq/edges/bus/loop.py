@@ -27,10 +27,26 @@ class Turn(Protocol):
     def end(self) -> None: ...
 
 
+class Lag(Protocol):
+    """Who wants to know that more has come in than is taken in one row, and that it is all taken."""
+
+    def fell_behind(self, since: float) -> None:
+        """What came in after `since`, in seconds of the loop's clock, may lie unread."""
+
+    def caught_up(self) -> None:
+        """Nothing does."""
+
+
 class _NoTurn:
     def begin(self) -> None: ...
 
     def end(self) -> None: ...
+
+
+class _NoLag:
+    def fell_behind(self, since: float) -> None: ...
+
+    def caught_up(self) -> None: ...
 
 
 class Drain:
@@ -45,9 +61,14 @@ class Drain:
         *,
         copy: bool = True,
         turn: Turn | None = None,
+        lag: Lag | None = None,
     ) -> None:
         self.socket = socket
         self._turn = turn if turn is not None else _NoTurn()
+        self._lag = lag if lag is not None else _NoLag()
+        self._is_behind = False
+        #: nothing was left unread then
+        self._drained_at = loop.time()
         self._loop = loop
         self._take = take
         self._copy = copy
@@ -69,10 +90,21 @@ class Drain:
         self._turn.begin()
         try:
             is_drained = self._take_row()
+            self._note_lag(is_drained)
         finally:
             self._turn.end()
         if not is_drained and not self._closed and self._again is None:
             self._again = self._loop.call_soon(self._readable)
+
+    def _note_lag(self, is_drained: bool) -> None:
+        if is_drained:
+            self._drained_at = self._loop.time()
+        if self._is_behind == is_drained:
+            self._is_behind = not is_drained
+            if is_drained:
+                self._lag.caught_up()
+            else:
+                self._lag.fell_behind(self._drained_at)
 
     def _take_row(self) -> bool:
         """Whether nothing is left."""

@@ -10,6 +10,7 @@ from typing import Any
 from dfmq.errors import SettingsError, TransferError
 from dfmq.machines.broker import agreement, views
 from dfmq.machines.broker.admission import Admission
+from dfmq.machines.broker.backlog import Backlog
 from dfmq.machines.broker.catalog import Member, Task
 from dfmq.machines.broker.choosing import Choosing
 from dfmq.machines.broker.desk import Desk
@@ -17,14 +18,15 @@ from dfmq.machines.broker.discipline import Discipline
 from dfmq.machines.broker.roster import Peer
 from dfmq.machines.broker.scheduler import Scheduler
 from dfmq.machines.effects import BrokerEffect
-from dfmq.machines.events import BrokerEvent, PeerSaid, PeerUnreachable
+from dfmq.machines.events import BrokerEvent, CaughtUp, FellBehind, PeerSaid, PeerUnreachable
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, LeaseId, TaskId
 from dfmq.model.pieces import MOST_PIECES_KNOWN, flaw
 from dfmq.model.settings import BrokerSettings
 from dfmq.model.task import credential, shown, task_id, validate
 from dfmq.wire import messages as said
-from dfmq.wire.messages import BeatSeen, Error, Message, Welcome
+from dfmq.wire.messages import BeatSeen, Error, Message, Notice, Welcome
+from dfmq.wire.topics import ALL
 
 PROOF_BYTES = 16
 NEVER = float("inf")
@@ -39,6 +41,7 @@ class BrokerMachine:
         self._notices = notices
         self._now = 0.0
         self._desk = Desk(settings, epoch)
+        self._backlog = Backlog(settings.beat_seconds)
         choosing = Choosing(self._desk.leases, self._desk.slots, self._desk.rates, self._desk.health, rng)
         self._scheduler = Scheduler(self._desk, choosing)
         self._admission = Admission(self._desk, self._scheduler, rng)
@@ -71,6 +74,10 @@ class BrokerMachine:
             peer = self._desk.roster.get(event.peer)
             if peer is not None:
                 self._lose(peer, "unreachable")
+        elif isinstance(event, FellBehind):
+            self._backlog.fell_behind(event.since, now)
+        elif isinstance(event, CaughtUp):
+            self._backlog.caught_up()
         self._due()
         self._scheduler.work(now)
         return self._desk.outbox.take()
@@ -81,8 +88,8 @@ class BrokerMachine:
             return self._now
         desk = self._desk
         at = min(
-            desk.roster.deadlines.soonest,
-            desk.leases.looks.soonest,
+            self._backlog.due_at(min(desk.roster.deadlines.soonest, desk.leases.looks.soonest)),
+            self._backlog.say_at,
             desk.health.deadlines.soonest,
             desk.backsource.unwanted.soonest,
             self._scheduler.wants.resting.soonest,
@@ -179,13 +186,17 @@ class BrokerMachine:
     def _due(self) -> None:
         """Everything whose time has come."""
         now, desk = self._now, self._desk
-        if now >= desk.roster.deadlines.soonest:
-            for peer in desk.roster.silent(now):
+        if self._backlog.is_to_say(now):
+            desk.outbox.publish(ALL, Notice(kind="behind", epoch=desk.epoch))
+        # Of who was silent, and which lease takes too long, the word may lie unread.
+        read_until = self._backlog.read_until(now)
+        if read_until >= desk.roster.deadlines.soonest:
+            for peer in desk.roster.silent(read_until):
                 self._lose(peer, "silent")
-        if now >= desk.leases.looks.soonest:
-            for lease in desk.leases.due(now):
+        if read_until >= desk.leases.looks.soonest:
+            for lease in desk.leases.due(read_until):
                 if desk.leases.get(lease.id) is lease:
-                    self._discipline.look_at(lease, now)
+                    self._discipline.look_at(lease, read_until)
         if now >= desk.health.deadlines.soonest:
             self._discipline.release(now)
         if now >= desk.backsource.unwanted.soonest:
@@ -281,7 +292,7 @@ class BrokerMachine:
         if task is None:
             return
         index, generation = peer.index, Generation(message.generation)
-        self._note_held(task, peer, generation, _known(message.pieces))
+        self._note_held(task, peer, generation, bitfield.of_below(message.pieces, MOST_PIECES_KNOWN))
         self._desk.catalog.untie(task, index)
         self._desk.catalog.touch(task, self._now)
         permit = self._desk.backsource.fetch_of(task.id)
@@ -293,7 +304,7 @@ class BrokerMachine:
         if task is None:
             return
         index = peer.index
-        pieces = -1 if message.all_pieces else _known(message.pieces)
+        pieces = -1 if message.all_pieces else bitfield.of_below(message.pieces, MOST_PIECES_KNOWN)
         task.unhold(index, pieces)
         if message.all_pieces:
             task.claims.pop(index, None)
@@ -387,14 +398,6 @@ class BrokerMachine:
     def check(self) -> None:
         """See the class's law."""
         self._desk.check()
+        self._backlog.check()
         self._scheduler.check()
         agreement.check(self._desk)
-
-
-def _known(pieces: list[int]) -> int:
-    """The set of those that can be counted with."""
-    bits = 0
-    for piece in pieces:
-        if piece < MOST_PIECES_KNOWN:
-            bits |= 1 << piece
-    return bits

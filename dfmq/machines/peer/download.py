@@ -390,10 +390,10 @@ class Download:
         return self._more(now)
 
     def doubts_at(self) -> float | None:
-        """When to wonder whether the broker knows what we want."""
+        """When to wonder whether the broker knows what we want; not while it says that it has yet to read."""
         if self.phase not in ("asking", "running") or self._inflows:
             return None
-        return max(self.progressed_at, self._asked_at) + DOUBT_SECONDS
+        return max(self.progressed_at, self._asked_at, self._session.behind_at) + DOUBT_SECONDS
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -173,8 +173,10 @@ class Orders:
         return effects
 
     def noticed(self, event: told.NoticeHeard, now: float) -> Effects:
-        """A broker published something: maybe that it began anew."""
+        """A broker published something: maybe that it began anew, or that it lives and is behind."""
         message = event.message
+        if isinstance(message, Notice) and message.kind == "behind":
+            self._session.lives(message.epoch, now)
         if not isinstance(message, Notice) or message.kind != "epoch":
             return []
         effects = self._session.noticed(message.epoch, now)

@@ -73,6 +73,8 @@ class Session:
         self.unwelcome_since: float | None = None
         #: smoothed control round trip, seconds; 0.0 unknown
         self.round_trip = 0.0
+        #: when the broker last said that it is behind with reading
+        self.behind_at = float("-inf")
         self.sample = HostSample()
         #: the version that a broker spoke since the last Welcome, where it was another than ours; 0 none did
         self.other_version = 0
@@ -124,6 +126,12 @@ class Session:
         self._heard_at = now
         self._beats_unanswered = 0
 
+    def lives(self, epoch: int, now: float) -> None:
+        """A notice says that the broker with this epoch lives, and has much to read before it can answer."""
+        if self.state == "welcomed" and epoch == self.epoch:
+            self.behind_at = now
+            self.heard(now)
+
     def unknown(self, now: float) -> list[PeerEffect]:
         """The broker says it does not know us."""
         return self._go("stranger", now)
@@ -173,7 +181,10 @@ class Session:
         # Counted in beats as well, so that a peer that slept itself does not take its own silence for the broker's.
         if self._beats_unanswered >= QUIET_BEATS and now - self._heard_at >= QUIET_BEATS * self._beat_seconds:
             return self._go("quiet", now)
-        wait = min(self._active_seconds, self._beat_seconds) if is_active else self._beat_seconds
+        wait = self._beat_seconds
+        if is_active and self.round_trip < ACTIVE_BEAT_SECONDS:
+            # A broker that takes longer to answer has enough to read.
+            wait = min(self._active_seconds, wait)
         self._due_at = self._alarm.by(now + wait)
         self._active_seconds = min(2 * self._active_seconds, ACTIVE_BEAT_SECONDS)
         self._beats_unanswered += 1
