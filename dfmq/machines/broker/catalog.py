@@ -43,7 +43,8 @@ class Task:
 
     Law: `whole[p]` are the peers whose `held` has p, less the barred; `taken[p]` are the peers whose `taking` has p,
     and those are the live leases; nobody takes what it holds; `available` are the pieces that are proven and that
-    somebody holds whole; nothing is held of a content that is not known: until then it is a claim.
+    somebody holds whole; nothing is held of a content that is not known: until then it is a claim; `readers` counts the
+    members that may go to the source.
     """
 
     def __init__(self, task: TaskId, url: str) -> None:
@@ -63,6 +64,7 @@ class Task:
         #: peer → (generation, pieces): said to be held, of a content that is not known yet
         self.claims: dict[int, tuple[Generation, int]] = {}
         self.members: dict[int, Member] = {}
+        self.readers = 0
         self.available = 0
         #: what a lease takes when it goes well, 0 unknown
         self.usual_seconds = 0.0
@@ -204,13 +206,25 @@ class Task:
         """Pieces that can be had and that the peer neither holds nor takes."""
         return self.available & ~(self.held.get(index, 0) | self.taking.get(index, 0))
 
+    def join(self, index: int, member: Member) -> None:
+        """The peer wants it, from now on in this way."""
+        before = self.members.get(index)
+        self.members[index] = member
+        self.readers += (not member.no_source) - (before is not None and not before.no_source)
+
+    def part(self, index: int) -> bool:
+        """The peer wants it no more; whether it did."""
+        member = self.members.pop(index, None)
+        self.readers -= member is not None and not member.no_source
+        return member is not None
+
     def is_idle(self) -> bool:
         """Nobody wants it."""
         return not self.members
 
     def may_be_read(self) -> bool:
         """Somebody who wants it may go to the source for it."""
-        return any(not member.no_source for member in self.members.values())
+        return self.readers > 0
 
     def check(self) -> None:
         """See the class's law."""
@@ -230,6 +244,8 @@ class Task:
             raise InvariantViolated(f"task {self.id.hex()}: claims of a content that is known")
         if any(member.is_open for member in self.members.values()) and self.content is None:
             raise InvariantViolated(f"task {self.id.hex()}: open and not known")
+        if self.readers != sum(not member.no_source for member in self.members.values()):
+            raise InvariantViolated(f"task {self.id.hex()}: not as many may go to the source as are counted")
 
 
 class Catalog:
@@ -298,12 +314,12 @@ class Catalog:
 
     def join(self, task: Task, index: int, member: Member) -> None:
         """The peer wants the task."""
-        task.members[index] = member
+        task.join(index, member)
         self._idle.pop(task.id, None)
 
     def part(self, task: Task, index: int, now: float) -> None:
         """The peer wants it no more."""
-        if task.members.pop(index, None) is not None and not task.members:
+        if task.part(index) and task.is_idle():
             self._idle[task.id] = now
         self.untie(task, index)
 

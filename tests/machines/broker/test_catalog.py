@@ -24,8 +24,8 @@ def a_task(cut: PieceMap = CUT, generation: Generation = OLD) -> Task:
     return task
 
 
-def member(*, is_open: bool = False) -> Member:
-    return Member(Request(url="http://source.example/x"), b"", False, is_open)
+def member(*, is_open: bool = False, no_source: bool = False) -> Member:
+    return Member(Request(url="http://source.example/x"), b"", no_source, is_open)
 
 
 # ── one task ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,7 +140,47 @@ def test_a_growing_content_is_whole_at_its_end_only_and_forgets_what_was_said_be
     assert task.is_available()
 
 
-@pytest.mark.parametrize("book", ["whole", "taken", "available", "claims"])
+def test_a_task_may_be_read_as_long_as_somebody_wants_it_who_may_go_to_the_source() -> None:
+    task = a_task()
+    said = []
+    for index, no_source in ((1, True), (2, False), (2, False), (3, False), (2, True), (2, False)):
+        task.join(index, member(no_source=no_source))
+        task.check()
+        said.append(task.may_be_read())
+    for index in (2, 2, 3, 1):
+        task.part(index)
+        task.check()
+        said.append(task.may_be_read())
+    assert said == [False, True, True, True, True, True, True, True, False, False]
+
+
+class Looked(Member):
+    """Counts how often anybody looks whether one of them may go to the source."""
+
+    looks = 0
+    no_source = property(lambda self: Looked.look(), lambda self, value: None)
+
+    @classmethod
+    def look(cls) -> bool:
+        cls.looks += 1
+        return True
+
+
+def test_thousands_who_may_not_go_to_the_source_come_and_go_at_a_price_that_is_theirs_alone() -> None:
+    book, many = Catalog(), 5000
+    Looked.looks = 0
+    for index in range(many):
+        task = book.enter(ONE, index, "", 0.0)
+        assert task is not None
+        book.join(task, index, Looked(Request(url="http://source.example/x"), b"", True))
+        assert not task.may_be_read()
+    for index in range(many):
+        book.part(book.tasks[ONE], index, 1.0)
+        assert not book.tasks[ONE].may_be_read()
+    assert Looked.looks <= 2 * many
+
+
+@pytest.mark.parametrize("book", ["whole", "taken", "available", "claims", "readers"])
 def test_books_of_a_task_that_differ_are_noticed(book: str) -> None:
     task = a_task()
     task.prove(0, b"p" * 64)
@@ -151,6 +191,8 @@ def test_books_of_a_task_that_differ_are_noticed(book: str) -> None:
         task.available = 0
     elif book == "claims":
         task.claims[3] = (OLD, 1)
+    elif book == "readers":
+        task.readers += 1
     else:
         getattr(task, book)[0] |= 1 << 5
     with pytest.raises(InvariantViolated):
