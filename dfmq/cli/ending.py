@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from dfmq.errors import DfmqError, InvariantViolated
+from dfmq.errors import DfmqError, InvariantViolated, NoSpace, StoreError
 
 #: typing's own takes 3 CPU-ms to load, and click 30: dfmq-get may need neither
 TYPE_CHECKING = False
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     import click
+    from _typeshed import ReadableBuffer
 
 INTERRUPTED = 130
 BUG = 70
@@ -35,7 +37,10 @@ def run_click(command: click.Command, name: str, known: object = None) -> int:
 
     try:
         # Not command.main(): that would end the process on a closed pipe, and by its own rules.
-        with command.make_context(name, sys.argv[1:], obj=known) as context:
+        with writing():
+            # Nothing is written here but --help and --version.
+            made = command.make_context(name, sys.argv[1:], obj=known)
+        with made as context:
             status = command.invoke(context)
     except click.ClickException as error:
         error.show()
@@ -50,25 +55,69 @@ def guarded(act: Callable[[], int], name: str) -> int:
     """The exit status of whatever becomes of `act`."""
     _open_streams()
     try:
-        status = act()
+        status = _judged(act, name)
+    except BrokenPipeError:
+        # Nobody reads us any more.
+        status = BROKEN_PIPE
+    try:
         sys.stdout.flush()
+    except OSError:
+        # Let the interpreter's last flush go nowhere instead of failing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return status
+
+
+def _judged(act: Callable[[], int], name: str) -> int:
+    status = 0
+    try:
+        status = act()
+        with writing():
+            sys.stdout.flush()
     except KeyboardInterrupt:
         # The ^C on a terminal has no line end.
         print(f"\n{name}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Nobody reads us any more. Let the interpreter's last flush go nowhere instead of failing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return BROKEN_PIPE
+        raise
     except DfmqError as error:
-        print(f"{name}: {sentence(error)}", file=sys.stderr)
-        _show_where(error)
-        return error.exit_status
+        # What has failed before has said so.
+        if not status:
+            print(f"{name}: {sentence(error)}", file=sys.stderr)
+            _show_where(error)
+        return status or error.exit_status
     except Exception as error:  # noqa: BLE001  # the last door: what nobody has named is a bug, and must say so
         print(f"{name}: {sentence(error)}", file=sys.stderr)
         _show_where(error)
         return BUG
     return status
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """What standard output does not take, as a failure with a name: NoSpace, StoreError. That nobody reads it any more
+    stays BrokenPipeError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+        raise kind(
+            f"standard output: {error.strerror}; what was to be said there is missing, outputs are not: "
+            "make room where it leads, or lead it elsewhere"
+        ) from error
+
+
+class _Heedless(io.FileIO):
+    """Standard error. What it does not take is lost: there is nowhere to say so, and nobody fails for want of it."""
+
+    def write(self, octets: ReadableBuffer, /) -> int:
+        try:
+            return super().write(octets)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return memoryview(octets).nbytes
 
 
 def _open_streams() -> None:
@@ -82,6 +131,9 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w", errors="replace", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
+        octets = io.BufferedWriter(_Heedless(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(octets, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
 
 
 def end_on_signals() -> None:

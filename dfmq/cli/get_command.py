@@ -118,19 +118,21 @@ def command(
         directory = Path(output_dir or "")
         way = _Way(settings, path, report, click.get_current_context().obj or Known(), no_source=no_source)
         if list_path is not None:
-            return _get_list(list_path, directory, maker, way, settings.jobs, report)
-        return _get_one(maker(url, digest), output, directory, way, report)
+            status = _get_list(list_path, directory, maker, way, settings.jobs, report)
+        else:
+            status = _get_one(maker(url, digest), output, directory, way, report)
     except DfmqError as error:
         report.refused(error, ending.sentence(error))
-        return error.exit_status
+        status = error.exit_status
     except KeyboardInterrupt:
         from dfmq.errors import Interrupted
 
         interrupted = Interrupted(INTERRUPTED)
         report.refused(interrupted, str(interrupted))
-        return interrupted.exit_status
+        status = interrupted.exit_status
     finally:
         report.finish()
+    return report.ended(status)
 
 
 def _check_usage(url: str, output: str | None, digest: str, list_path: str | None) -> None:

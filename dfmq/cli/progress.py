@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from dfmq.cli.ending import writing
 from dfmq.cli.lines import LINE_SECONDS, failure_line, note_line, printable, progress_line, receipt_line
 from dfmq.cli.quantities import show_bytes, show_rate, show_seconds
-from dfmq.errors import DfmqError
+from dfmq.errors import DfmqError, StoreError
 from dfmq.model.task import shown
 from dfmq.nodes.errands import Errand, Placed
 from dfmq.wire.messages import Progress, Receipt
@@ -41,7 +42,7 @@ class Report:
     """
 
     def __init__(self, out: TextIO, err: TextIO, *, many: bool = False, total: int | None = None) -> None:
-        """`out`: the receipt goes there; `err`: everything else."""
+        """`out`: the receipt goes there; `err`: everything else, and what cannot be written there is lost."""
         self.out = out
         self.err = err
         self.many = many
@@ -53,6 +54,8 @@ class Report:
         self.begun_at = time.monotonic()
         #: errand under way → bytes it has so far; only those of now, so a long list needs no memory
         self.held: dict[int, int] = {}
+        #: why `out` does not hold all that was to be said
+        self.unwritten: StoreError | None = None
 
     # Called by nodes/errands.
 
@@ -83,8 +86,25 @@ class Report:
         """A line for the user, above whatever is being drawn."""
         print(line, file=self.err, flush=True)
 
+    def say_out(self, line: str) -> None:
+        """A line on `out`. Where that takes no more, what is to be got is got all the same."""
+        if self.unwritten is None:
+            try:
+                with writing():
+                    print(line, file=self.out, flush=True)
+            except StoreError as error:
+                self.unwritten = error
+
     def finish(self) -> None:
         """The end of the command, however it came."""
+
+    def ended(self, status: int) -> int:
+        """The exit status, when everything was said: that not everything could be is a failure where there is no
+        other."""
+        if self.unwritten is None:
+            return status
+        self.say(note_line(str(self.unwritten)))
+        return status or self.unwritten.exit_status
 
     def summary(self) -> str:
         """A whole list in one line."""
@@ -126,7 +146,7 @@ class PlainReport(Report):
     def placed(self, placed: Placed) -> None:
         super().placed(placed)
         if not self.many:
-            print(receipt_of(placed), file=self.out, flush=True)
+            self.say_out(receipt_of(placed))
         elif self._is_due(LINE_SECONDS):
             self.say(self._list_line())
 
@@ -135,7 +155,7 @@ class PlainReport(Report):
 
     def finish(self) -> None:
         if self.many:
-            print(self.summary(), file=self.out, flush=True)
+            self.say_out(self.summary())
 
 
 class BarReport(PlainReport):
@@ -186,7 +206,7 @@ class BarReport(PlainReport):
         Report.placed(self, placed)
         if not self.many:
             self._bar.stop()
-            print(receipt_of(placed), file=self.out, flush=True)
+            self.say_out(receipt_of(placed))
         elif self._is_due(BAR_SECONDS):
             self._draw_list()
 
@@ -206,7 +226,7 @@ class JsonReport(Report):
 
     def _write(self, event: str, line: int, fields: dict[str, Any]) -> None:
         where = {"line": line} if line else {}
-        print(msgspec.json.encode({"event": event, **where, **fields}).decode(), file=self.out, flush=True)
+        self.say_out(msgspec.json.encode({"event": event, **where, **fields}).decode())
 
     def progressed(self, errand: Errand, progress: Progress) -> None:
         if not self._steps:

@@ -82,8 +82,8 @@ class Known:
 
 
 def attempt(arguments: Sequence[str], environment: Mapping[str, str], known: Known) -> int | None:
-    """The exit status; None: this is for the whole command, and nothing was done but what `known` says. Raises OSError
-    when what we print cannot be written."""
+    """The exit status; None: this is for the whole command, and nothing was done but what `known` says. Raises NoSpace,
+    StoreError, BrokenPipeError when what we print cannot be written."""
     if list(arguments) == ["--version"]:
         print(f"dfmq-get {__version__}")
         return 0
@@ -159,8 +159,7 @@ class _Talk:
         self._line_at = self._began_at = time.monotonic()
 
     def run(self) -> int | None:
-        """The exit status; None when the peer is not what it should be. Raises OSError when what we print cannot be
-        written."""
+        """The exit status; None when the peer is not what it should be. Raises as attempt does."""
         try:
             if not self._suits():
                 return None
@@ -283,7 +282,8 @@ class _Talk:
         self._release((before, output.look(stored)[1]) if kind == "hardlink" else (0, 0))
         if not self._plain.quiet:
             seconds = time.monotonic() - self._began_at
-            print(receipt_line(self._name, done["length"], seconds, done["receipt"], kind), flush=True)
+            with ending.writing():
+                print(receipt_line(self._name, done["length"], seconds, done["receipt"], kind), flush=True)
         return 0
 
 

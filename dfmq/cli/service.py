@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from dfmq import __version__
+from dfmq.cli.ending import writing
 from dfmq.errors import DfmqError, SettingsError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -70,11 +71,13 @@ class Herald:
             import msgspec
 
             line = {"event": "ready", "node": self._node, "pid": os.getpid(), **endpoints}
-            print(msgspec.json.encode(line).decode(), flush=True)
+            said = msgspec.json.encode(line).decode()
         else:
             where, *others = (item for item in endpoints.items() if isinstance(item[1], str) and item[1])
             more = "".join(f", {role} {endpoint}" for role, endpoint in others)
-            print(f"{self._node} listens at {where[1]}{more}", flush=True)
+            said = f"{self._node} listens at {where[1]}{more}"
+        with writing():
+            print(said, flush=True)
         self._tell(b"ready\n")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

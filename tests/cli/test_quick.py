@@ -170,7 +170,7 @@ def test_what_cannot_be_printed_is_no_reason_to_fetch_again(here: Path) -> None:
         with open("/dev/full", "wb") as full:
             done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=30)
         peer.die()
-    assert done.returncode != 0
+    assert done.returncode == 7
     assert len(peer.gets) == 1
 
 

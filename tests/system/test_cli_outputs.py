@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import House, Node, environment, finish, until
+from support.processes import PATIENCE, House, Node, environment, finish, until
 from support.sources import FaultySource
 
 pytestmark = pytest.mark.system
@@ -147,6 +147,19 @@ def test_two_peers_with_one_home_are_told_apart(house: House, peer: Node) -> Non
     assert second.returncode == 2
     assert f"in use by process {peer.popen.pid}" in second.stderr
     assert len(second.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("node", ["peer", "broker"])
+def test_a_node_that_cannot_say_where_it_listens_ends_and_names_it(tmp_path: Path, node: str) -> None:
+    listen = ["--listen", "tcp://127.0.0.1:0", *(["--publish", "tcp://127.0.0.1:0"] if node == "broker" else [])]
+    command = [sys.executable, "-m", f"dfmq.cli.{node}", "--home", str(tmp_path / "home"), *listen]
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), timeout=PATIENCE
+        )
+    assert ended.returncode == 7, ended
+    assert ended.stderr.startswith(f"dfmq-{node}: standard output: No space left on device; ")
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
