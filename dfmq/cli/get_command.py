@@ -4,7 +4,6 @@ user typed is done before anything is started. What is plain enough is done by q
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -222,13 +221,7 @@ def _get_list(path: str, directory: Path, maker: Maker, way: _Way, jobs: int, re
 
 def _put(errand: Errand, stored: Path) -> str:
     """Bring a stored file to its target; how it was done. Raises StoreError."""
-    if errand.target is not None:
-        from dfmq.edges.output import place
+    from dfmq.edges.output import place
 
-        return place(stored, errand.target)
-    import shutil
-
-    with stored.open("rb") as file:
-        shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
-    sys.stdout.buffer.flush()
-    return "stream"
+    assert errand.target is not None
+    return place(stored, errand.target)

@@ -136,27 +136,42 @@ def pour(stored: Path, target: Path, left: Callable[[], float]) -> str:
     return "stream"
 
 
+def pour_on(stored: Path, descriptor: int, left: Callable[[], float]) -> str:
+    """Write the stored content to where standard output leads, which is this descriptor. A reader that takes its time
+    is waited for as by `pour`.
+
+    Raises NoSpace, StoreError; BrokenPipeError when nobody reads it any more.
+    """
+    with _naming_errors(stored), _opened(stored, os.O_RDONLY) as source, _unwaiting(descriptor) as (stream, most):
+        _pump_patiently(source, stream, most, left)
+    return "stream"
+
+
 @contextlib.contextmanager
-def _naming_errors(stored: Path, target: Path) -> Iterator[None]:
-    """What the system says no with, as a failure of ours with a name."""
+def _naming_errors(stored: Path, target: Path | None = None) -> Iterator[None]:
+    """What the system says no with, as a failure of ours with a name. `target` None: standard output."""
+    name = "standard output" if target is None else f"output {target}"
     if not stored.is_file():
-        raise StoreError(f"output {target}: the store's file {stored} is gone; ask for the content again")
+        raise StoreError(f"{name}: the store's file {stored} is gone; ask for the content again")
     try:
         yield
     except BrokenPipeError as error:
+        if target is None:
+            raise
         raise StoreError(
-            f"output {target}: its reader has gone before the end; the content is in the store: ask for it again"
+            f"{name}: its reader has gone before the end; the content is in the store: ask for it again"
         ) from error
     except OSError as error:
         if error.errno in _FULL:
             raise NoSpace(
-                f"output {target}: no space for its {stored.stat().st_size} octets; free some there, or give another "
+                f"{name}: no space for its {stored.stat().st_size} octets; free some there, or give another "
                 "place with -o. The content is in the store and need not be fetched again"
             ) from error
         # A file that was well when it was asked for mostly is; what is wrong with it is looked for when it is not.
-        check_target(target)
+        if target is not None:
+            check_target(target)
         raise StoreError(
-            f"output {target} could not be made ({error.strerror}); the content is in the store: give another place "
+            f"{name} could not be made ({error.strerror}); the content is in the store: give another place "
             "with -o, and it need not be fetched again"
         ) from error
 
@@ -246,19 +261,22 @@ def _copy(source: int, copy: int) -> None:
 
 def _copy_to_stream(stored: Path, target: Path, left: Callable[[], float]) -> None:
     with _opened(stored, os.O_RDONLY) as source, _stream(target, left) as stream:
-        room = memoryview(bytearray(_COPY_BYTES))
-        poller = select.poll()
-        poller.register(stream, select.POLLOUT)
-        offset = 0
-        while got := os.preadv(source, [room], offset):
-            offset += got
-            rest = room[:got]
-            while rest:
-                seconds = min(left(), _LOOK_SECONDS)
-                try:
-                    rest = rest[os.write(stream, rest) :]
-                except BlockingIOError:
-                    poller.poll(1000 * seconds)
+        _pump_patiently(source, stream, _COPY_BYTES, left)
+
+
+def _pump_patiently(source: int, stream: int, most: int, left: Callable[[], float]) -> None:
+    """All of it, at most so much at once."""
+    room = memoryview(bytearray(_COPY_BYTES))
+    poller = select.poll()
+    poller.register(stream, select.POLLOUT)
+    offset = 0
+    while got := os.preadv(source, [room], offset):
+        offset += got
+        rest = room[:got]
+        while rest:
+            if poller.poll(1000 * min(left(), _LOOK_SECONDS)):
+                with contextlib.suppress(BlockingIOError):
+                    rest = rest[os.write(stream, rest[:most]) :]
 
 
 @contextlib.contextmanager
@@ -278,6 +296,26 @@ def _stream(target: Path, left: Callable[[], float]) -> Iterator[int]:
         yield stream
     finally:
         os.close(stream)
+
+
+@contextlib.contextmanager
+def _unwaiting(descriptor: int) -> Iterator[tuple[int, int]]:
+    """What is written to instead of it, and how much at once, so that no write waits. Its own flags stay: they are also
+    those of other processes that have it."""
+    mode = os.fstat(descriptor).st_mode
+    stream = -1
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        with contextlib.suppress(OSError):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            stream = os.open(f"/proc/self/fd/{descriptor}", flags)
+    if stream >= 0:
+        try:
+            yield stream, _COPY_BYTES
+        finally:
+            os.close(stream)
+    else:
+        # A file never waits. Of a socket, or somebody else's pipe, poll says whether there is room for a little.
+        yield descriptor, _COPY_BYTES if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else select.PIPE_BUF
 
 
 def _pump(source: int, sink: int, offset: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from dfmq.edges.output import is_stream, look, pour
+from dfmq.edges.output import is_stream, look, pour, pour_on
 from dfmq.errors import DfmqError, Interrupted, StoreError, TimedOut, from_code
 from dfmq.model.task import Request
 from dfmq.nodes.get import Heard, HostPeer, PeerDied
@@ -31,6 +31,7 @@ SMALL_FACTOR = 4
 LEAST_AT_ONCE = 16
 #: What the user is told when the peer died.
 BEGUN_AGAIN = "the peer of this host died; it is started again and goes on"
+STANDARD_OUTPUT = 1
 #: Copies under way at once; a disk gains nothing from more.
 PLACERS = 4
 
@@ -107,7 +108,7 @@ class Errands:
         timeout: float = 0.0,
     ) -> None:
         """`connect` finds or starts the host's peer. `put` brings a stored file to an errand's target and says how;
-        with `at_once` above 1 it may be called in other threads. Targets that are streams are poured into instead.
+        with `at_once` above 1 it may be called in other threads. Streams, as standard output, are poured into instead.
         `limit`: bytes per second, `timeout`: seconds, of each errand; 0 none. `at_once` of LEAST_AT_ONCE and more is
         exceeded, one more for each small content that was got, up to SMALL_FACTOR times, until there is one that is not
         small."""
@@ -242,7 +243,9 @@ class Errands:
         inode, before = look(stored)
         if known and inode != known:
             raise StoreError(f"the store's file {stored} was changed from outside, and dropped; ask for it again")
-        if is_slow and way.errand.target is not None:
+        if way.errand.target is None:
+            kind = pour_on(stored, STANDARD_OUTPUT, lambda: self._left(way))
+        elif is_slow:
             kind = pour(stored, way.errand.target, lambda: self._left(way))
         else:
             kind = self._put(way.errand, stored)
@@ -254,7 +257,7 @@ class Errands:
             raise Interrupted("interrupted")
         left = way.deadline - time.monotonic() if way.deadline else float("inf")
         if left <= 0:
-            raise self._timed_out(f", waiting for a reader of {way.errand.target}")
+            raise self._timed_out(f", waiting for a reader of {way.errand.target or 'standard output'}")
         return left
 
     def _pool(self, is_slow: bool) -> ThreadPoolExecutor:

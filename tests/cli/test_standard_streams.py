@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +18,14 @@ from dfmq.cli.quick import read
 from dfmq.wire.messages import Sorry
 
 URL = "http://source/data.bin"
-CONTENT = b"content of http://source/data.bin"
 LIST = "http://source/a\nhttp://source/b\n"
 FULL = "dfmq-get: standard output: No space left on device; "
 
 #: what it is called with → what then stands in its directory
 WAYS = {"": ["data.bin"], "--tag t": ["data.bin"], "--json": ["data.bin"], "--input list": ["a", "b"]}
 WAYS["--input list --json"] = WAYS["--input list"]
+#: more than any pipe or socket holds
+LARGE = bytes(8 << 20)
 
 
 @pytest.fixture
@@ -106,3 +111,64 @@ def test_a_stream_that_nobody_reads_any_more_ends_it_as_a_shell_calls_it(here: P
         status = subprocess.run(command, timeout=30, **streams).returncode
     os.close(writing)
     assert status == 141
+
+
+def test_a_standard_output_that_is_too_small_for_the_content_is_seven(here: Path) -> None:
+    with FakePeer(here / "home"):
+        got = get(here, "-o - -q", ">/dev/full")
+    assert (got.returncode, outputs()) == (7, [])
+    assert got.stderr.startswith(f"dfmq-get: {URL}: standard output: no space for its 33 octets; ")
+
+
+@pytest.fixture(params=["pipe", "socket"])
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """What is read, and what can be standard output."""
+    if request.param == "pipe":
+        reading, writing = os.pipe()
+    else:
+        reading, writing = (end.detach() for end in socket.socketpair())
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+@contextlib.contextmanager
+def getting_to(here: Path, words: str, writing: int) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "dfmq.cli.get", URL, "-o", "-", "--home", str(here / "home"), *words.split()]
+    with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True) as getting:
+        try:
+            yield getting
+        finally:
+            getting.kill()
+
+
+@pytest.mark.parametrize("words", ["--timeout 1s", "--timeout 1s -q", "--timeout 1s --json"])
+def test_a_reader_that_reads_no_more_is_waited_for_until_the_time_is_over(
+    here: Path, ends: tuple[int, int], words: str
+) -> None:
+    with FakePeer(here / "home") as peer:
+        peer.contents[URL] = LARGE
+        with getting_to(here, words, ends[1]) as getting:
+            _, err = getting.communicate(timeout=30)
+        peer.die()
+    assert getting.returncode == 8
+    assert "not complete after 1 s, waiting for a reader of standard output" in err
+    assert len(peer.releases) == 1
+
+
+@pytest.mark.parametrize("words", ["", "-q", "--timeout 1h"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_for_a_reader_that_reads_no_more(
+    here: Path, ends: tuple[int, int], words: str, number: signal.Signals
+) -> None:
+    with FakePeer(here / "home") as peer:
+        peer.contents[URL] = LARGE
+        with getting_to(here, words, ends[1]) as getting:
+            # Once anything is there it writes, and what is not read does not let it come to an end.
+            assert os.read(ends[0], 1) == b"\0"
+            getting.send_signal(number)
+            _, err = getting.communicate(timeout=30)
+        peer.die()
+    assert getting.returncode == 130
+    assert "run the command again to go on" in err
+    assert len(peer.releases) == 1

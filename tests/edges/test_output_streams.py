@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dfmq.edges.output import check_target, is_stream, place, pour
+from dfmq.edges.output import check_target, is_stream, place, pour, pour_on
 from dfmq.errors import NoSpace, SettingsError, StoreError, TimedOut
 
 OCTETS = os.urandom(3 << 20)
@@ -118,3 +120,80 @@ def test_a_socket_is_refused_by_its_name(stored: Path, tmp_path: Path, monkeypat
 
 def test_what_is_a_file_or_nothing_yet_is_no_stream(stored: Path, tmp_path: Path) -> None:
     assert not any(map(is_stream, (stored, tmp_path, tmp_path / "none", tmp_path / "a\0b")))
+
+
+# ── standard output: open already, and shared ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(params=["pipe", "socket", "pipe of somebody else"])
+def ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
+    """What is read, what is written. Neither a socket nor somebody else's pipe can be opened anew."""
+    if request.param == "socket":
+        reading, writing = (end.detach() for end in socket.socketpair())
+    else:
+        reading, writing = os.pipe()
+    if "else" in request.param:
+        real = os.open
+
+        def refuse(path: Path | str, *arguments: int) -> int:
+            if str(path).startswith("/proc/self/fd/"):
+                raise PermissionError(13, "Permission denied")
+            return real(path, *arguments)
+
+        monkeypatch.setattr("os.open", refuse)
+    yield reading, writing
+    os.close(writing)
+    os.close(reading)
+
+
+def test_what_is_open_already_takes_all_of_it_and_keeps_its_flags(stored: Path, ends: tuple[int, int]) -> None:
+    reading, writing = ends
+    got = bytearray()
+
+    def read() -> None:
+        while len(got) < len(OCTETS):
+            got.extend(os.read(reading, 1 << 16))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    seen = []
+
+    def left() -> float:
+        seen.append(fcntl.fcntl(writing, fcntl.F_GETFL) & os.O_NONBLOCK)
+        return 60.0
+
+    assert pour_on(stored, writing, left) == "stream"
+    reader.join()
+    assert (got, any(seen)) == (OCTETS, False)
+
+
+def test_who_has_it_and_reads_no_more_is_waited_for_no_longer_than_is_allowed(
+    stored: Path, ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = ends
+    monkeypatch.setattr("dfmq.edges.output._LOOK_SECONDS", 0.001)
+    with pytest.raises(TimedOut):
+        pour_on(stored, writing, Patience(300))
+    got = os.read(reading, 1 << 16)
+    assert got and OCTETS.startswith(got)
+
+
+def test_who_has_it_and_goes_is_a_broken_pipe(stored: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with pytest.raises(BrokenPipeError):
+        pour_on(stored, writing, Patience(5))
+    os.close(writing)
+
+
+def test_a_file_goes_on_from_where_it_stands(stored: Path, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb", buffering=0) as log:
+        log.write(b"before")
+        assert pour_on(stored, log.fileno(), Patience(10)) == "stream"
+        log.write(b"after")
+    assert (tmp_path / "log").read_bytes() == b"before" + OCTETS + b"after"
+
+
+def test_a_full_standard_output_is_named(stored: Path) -> None:
+    with open("/dev/full", "wb") as full, pytest.raises(NoSpace, match="standard output: no space for its 3145728"):
+        pour_on(stored, full.fileno(), Patience(5))
