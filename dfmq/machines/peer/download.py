@@ -1,5 +1,5 @@
-"""One task on its way into this host: asked for, leased piece by piece, held. Chunks are in intake, clients in clients,
-the source in fetching."""
+"""One task on its way into this host: its content, what is wanted of it, its outcome. Its leases are in leases, chunks
+in intake, clients in clients, the source in fetching."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from typing import Literal
 
 from dfmq.errors import InvariantViolated, TransferError
-from dfmq.machines.effects import LoadTask, OpenStore, PeerEffect, ProveContent, Record, SealStore, TellBroker
-from dfmq.machines.peer.assembly import DIGEST_BYTES
+from dfmq.machines.effects import LoadTask, OpenStore, PeerEffect, ProveContent, SealStore, TellBroker
 from dfmq.machines.peer.holding import Holding, Holdings
-from dfmq.machines.peer.inflow import Inflow, Tally
+from dfmq.machines.peer.inflow import Tally
 from dfmq.machines.peer.intake import Intake
-from dfmq.machines.peer.limits import TokenBucket
+from dfmq.machines.peer.leases import Leases
 from dfmq.machines.peer.neighbours import Neighbours
 from dfmq.machines.peer.outcome import Outcome
 from dfmq.machines.peer.session import Session
@@ -22,7 +21,7 @@ from dfmq.model.digest import parse_digest
 from dfmq.model.ids import Generation, TaskId
 from dfmq.model.pieces import PieceMap
 from dfmq.model.task import Content, Request
-from dfmq.wire.messages import Close, Failed, Grant, Have, Lease, Open, Opened, Refused, Revoke, Want
+from dfmq.wire.messages import Close, Grant, Open, Opened, Refused, Want
 
 #: loading: what an earlier life left · asking: Open is said · preparing: the store makes ready · running · proving: the
 #: whole content's digest is computed · over: see `outcome`
@@ -41,8 +40,7 @@ TRUSTED_SECONDS = 0.5
 class Download:
     """One task being fetched.
 
-    Law: each piece is in exactly one of absent, leased, held, and what is leased and not all stored is gathered;
-    the tally adds up to the proven bytes.
+    Law: it runs only where there is a content, and the tally adds up to that content's proven bytes.
     """
 
     def __init__(
@@ -69,7 +67,6 @@ class Download:
         self.was_opened = False
         #: it may go to the source since just now; the broker may have said no before it heard of that
         self._has_new_leave = False
-        self.bucket: TokenBucket | None = None
         #: the content our streams and our tally are of
         self._known = holding = holdings.get(task)
         self.tally = Tally(holding.proven_bytes() if holding is not None else 0)
@@ -79,9 +76,9 @@ class Download:
         self._intake = intake
         self._neighbours = neighbours
         self._asked_at = 0.0
-        self._inflows: dict[int, Inflow] = {}
-        #: granted before the store was ready, by lease
-        self._early: dict[int, Lease] = {}
+        self.leases = Leases(
+            task, self.tally, self.wants, holdings, session, intake, neighbours, ask=self.ask, more=self._more
+        )
 
     # ── the way to running ────────────────────────────────────────────────────────────────────────────────────
 
@@ -125,8 +122,7 @@ class Download:
 
     def welcomed(self, now: float) -> list[PeerEffect]:
         """A broker has us, maybe one that knows nothing: say all anew."""
-        spares = [inflow.spare.lease for inflow in self._inflows.values() if inflow.spare is not None]
-        self.wants.welcomed([*self._early, *spares, *(inflow.lease.lease for inflow in self._inflows.values())])
+        self.wants.welcomed(self.leases.numbers)
         return self.ask(now) if self.phase != "loading" else []
 
     def unknown(self, now: float) -> list[PeerEffect]:
@@ -148,7 +144,7 @@ class Download:
                 effects += self.sealed(message.length, now)
         else:
             self.wants.is_unsure |= holding is not None
-            effects += self._drop_all("cancelled", now)
+            effects += self.leases.drop_all(now)
             content = Content(Generation(message.generation), cut, message.algorithm)
             holding = self._known = self._holdings[self.task] = Holding(self.task, content, self.request)
             self.tally.restart()
@@ -172,7 +168,7 @@ class Download:
             return []
         self.wants.is_unsure |= self._known is not None
         self._known = self._holdings.get(self.task)
-        effects = self._drop_all("cancelled", now)
+        effects = self.leases.drop_all(now)
         self.tally.restart()
         if self.phase not in ("loading", "over"):
             self.phase = "asking"
@@ -184,131 +180,13 @@ class Download:
 
     def _run(self, now: float) -> list[PeerEffect]:
         self.phase = "running"
-        early, self._early = list(self._early.values()), {}
-        effects: list[PeerEffect] = []
-        for lease in early:
-            effects += self._take(lease, now)
-        return effects + self.look(now)
-
-    # ── leases ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def granted(self, message: Grant, now: float) -> list[PeerEffect]:
-        """The broker gives leases."""
-        holding = self._holdings.get(self.task)
-        if holding is None or message.generation != holding.content.generation:
-            # An Opened was lost on its way.
-            return self.unknown(now)
-        effects: list[PeerEffect] = []
-        for lease in message.leases:
-            self.wants.granted(lease.lease)
-            if self.phase in ("running", "proving"):
-                effects += self._take(lease, now)
-            else:
-                self._early[lease.lease] = lease
-        return effects
-
-    def _take(self, lease: Lease, now: float, *, is_own: bool = False) -> list[PeerEffect]:
-        """Use a lease, keep it in reserve, or say why not."""
-        holding, piece = self._holdings[self.task], lease.piece
-        cut = holding.cut
-        if holding.held >> piece & 1:
-            return self._session.tell(Have(task=self.task, generation=holding.content.generation, pieces=[piece]))
-        if piece >= cut.limit or len(lease.proofs) != cut.chunks_in(piece) * DIGEST_BYTES:
-            text = f"{len(lease.proofs)} octets of proofs do not fit the cut"
-            return self._say_failed(lease, "refused", text, now)
-        effects: list[PeerEffect] = []
-        namesake = self._intake.inflows.get(lease.lease)
-        if namesake is not None:
-            # A broker that began anew numbers from the start again; the older of the two gives way.
-            effects += namesake.owner.displaced(namesake, now)
-        running = self._inflows.get(piece)
-        if running is not None:
-            running.spare = lease
-            return effects
-        effects += self._intake.begin(lease, self, holding, now, is_own=is_own)
-        self._inflows[piece] = self._intake.inflows[lease.lease]
-        return effects
-
-    def landed(self, inflow: Inflow, now: float) -> list[PeerEffect]:
-        """A piece is all here, if not stored: ask for the next one now."""
-        return self._more(now)
-
-    def failed(self, inflow: Inflow, code: str, text: str, now: float, *, is_told: bool = False) -> list[PeerEffect]:
-        """A lease came to nothing: what came of it is kept, another lease fetches the rest."""
-        lease = inflow.lease
-        del self._inflows[inflow.piece]
-        stop = "" if is_told else "cancelled" if code == "refused" else code
-        effects = self._intake.end(inflow, stop, now)
-        if code == "stalled":
-            fields = {"task": self.task, "lease": lease.lease, "piece": inflow.piece, "parent": lease.parent}
-            effects.append(Record("stream.stalled", fields))
-        if inflow.is_own:
-            self._neighbours.discredit(self.task, inflow.piece, lease.endpoint)
-        else:
-            effects += self._say_failed(lease, code, text, now)
-        if inflow.spare is not None:
-            effects += self._take(inflow.spare, now)
-        return effects + self._more(now)
-
-    def _say_failed(self, lease: Lease, code: str, text: str, now: float) -> list[PeerEffect]:
-        """Tell that a lease came to nothing, and count its want as the broker does."""
-        is_doubtful = self.wants.ended(lease.lease, counts_again=code != "cancelled")
-        failed = Failed(task=self.task, lease=lease.lease, piece=lease.piece, code=code, text=text)
-        effects = self._session.tell(failed)
-        return effects + self.ask(now) if is_doubtful else effects
-
-    def displaced(self, inflow: Inflow, now: float) -> list[PeerEffect]:
-        """Another lease has got the number of this one, which no broker knows any more."""
-        del self._inflows[inflow.piece]
-        effects = self._intake.end(inflow, "cancelled", now)
-        return effects + self._take(inflow.spare, now) if inflow.spare is not None else effects
-
-    def revoked(self, message: Revoke, now: float) -> list[PeerEffect]:
-        """The broker takes leases back; the wants they answered count again, and it knows."""
-        effects: list[PeerEffect] = []
-        for lease in message.leases:
-            inflow = self._intake.inflows.get(lease)
-            was_live = True
-            if inflow is not None and inflow.owner is self:
-                del self._inflows[inflow.piece]
-                effects += self._intake.end(inflow, "cancelled", now)
-                if inflow.spare is not None:
-                    effects += self._take(inflow.spare, now)
-            elif (holder := self._with_spare(lease)) is not None:
-                holder.spare = None
-            else:
-                was_live = self._early.pop(lease, None) is not None
-            self.wants.revoked(lease, was_live=was_live)
-        return effects + self._more(now)
-
-    def _with_spare(self, lease: int) -> Inflow | None:
-        return next((s for s in self._inflows.values() if s.spare is not None and s.spare.lease == lease), None)
-
-    def lost_parent(self, endpoint: str, lease: int | None, text: str, now: float) -> list[PeerEffect]:
-        """A parent will send no more: on one lease, or (None) on any."""
-        effects: list[PeerEffect] = []
-        for inflow in list(self._inflows.values()):
-            is_meant = lease is None or inflow.lease.lease == lease
-            if is_meant and inflow.lease.endpoint == endpoint and not inflow.has_landed:
-                effects += self.failed(inflow, "refused", text, now, is_told=True)
-        return effects
+        return self.leases.take_early(now) + self.look(now)
 
     # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def inflow_of(self, piece: int) -> Inflow | None:
-        """The live inflow of a piece."""
-        return self._inflows.get(piece)
-
     def held(self, pieces: Iterable[int], now: float) -> list[PeerEffect]:
         """Pieces have become whole and stored, through us or another way; the broker has been told."""
-        effects: list[PeerEffect] = []
-        for piece in pieces:
-            inflow = self._inflows.pop(piece, None)
-            if inflow is not None:
-                effects += self._intake.end(inflow, "done", now)
-                if not inflow.is_own:
-                    self.wants.ended(inflow.lease.lease, counts_again=False)
-        return effects + self.look(now)
+        return self.leases.held(pieces, now) + self.look(now)
 
     def sealed(self, length: int, now: float) -> list[PeerEffect]:
         """A growing content has ended."""
@@ -339,11 +217,26 @@ class Download:
         self.phase, self.outcome = "over", Outcome.of_digest(wanted, hexadecimal)
         return []
 
-    # ── wants ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── wants and grants ──────────────────────────────────────────────────────────────────────────────────────
+
+    def granted(self, message: Grant, now: float) -> list[PeerEffect]:
+        """The broker gives leases."""
+        holding = self._holdings.get(self.task)
+        if holding is None or message.generation != holding.content.generation:
+            # An Opened was lost on its way.
+            return self.unknown(now)
+        effects: list[PeerEffect] = []
+        for lease in message.leases:
+            self.wants.granted(lease.lease)
+            if self.phase in ("running", "proving"):
+                effects += self.leases.take(lease, now)
+            else:
+                self.leases.keep_early(lease)
+        return effects
 
     def _room(self, in_flight: int) -> int:
         holding = self._holdings.get(self.task)
-        return self.wants.room(in_flight, self._inflows.values(), len(self._early), holding)
+        return self.wants.room(in_flight, self.leases.inflows.values(), len(self.leases.early), holding)
 
     def _in_flight(self, now: float) -> int:
         holding = self._holdings.get(self.task)
@@ -378,10 +271,10 @@ class Download:
         effects: list[PeerEffect] = []
         holding = self._holdings[self.task]
         for _ in range(self._room(self._in_flight(now))):
-            lease = self._neighbours.lease(holding, bitfield.of(self._inflows))
+            lease = self._neighbours.lease(holding, bitfield.of(self.leases.inflows))
             if lease is None:
                 break
-            effects += self._take(lease, now, is_own=True)
+            effects += self.leases.take(lease, now, is_own=True)
         return effects
 
     def broker_silent(self, now: float) -> list[PeerEffect]:
@@ -391,7 +284,7 @@ class Download:
 
     def doubts_at(self) -> float | None:
         """When to wonder whether the broker knows what we want; not while it says that it has yet to read."""
-        if self.phase not in ("asking", "running") or self._inflows:
+        if self.phase not in ("asking", "running") or self.leases.inflows:
             return None
         return max(self.progressed_at, self._asked_at, self._session.behind_at) + DOUBT_SECONDS
 
@@ -414,42 +307,22 @@ class Download:
         """End everything; what is stored stays, for the next try."""
         self.phase = "over"
         self.wants.owed = 0
-        effects = self._drop_all("cancelled", now)
+        effects = self.leases.close(now)
         self._intake.forget(self.task)
         effects += self._neighbours.listen(self.task, [])
         if self._asked_at or self.was_opened:
             effects += self._session.tell(Close(task=self.task))
         return effects
 
-    def _drop_all(self, code: str, now: float) -> list[PeerEffect]:
-        """No lease of ours is of use any more; the broker knows, or is told by Close."""
-        effects: list[PeerEffect] = []
-        for inflow in list(self._inflows.values()):
-            effects += self._intake.end(inflow, code, now)
-        self._inflows.clear()
-        self._early.clear()
-        self.wants.forget_leases()
-        return effects
-
-    @property
-    def parents(self) -> int:
-        """Parents at work."""
-        return len({inflow.lease.endpoint for inflow in self._inflows.values() if inflow.is_asked})
-
     def check(self) -> None:
         """See the class's law."""
-        holding = self._holdings.get(self.task)
-        if (self._inflows or self.phase in ("running", "proving")) and holding is None:
-            raise InvariantViolated(f"task {self.task.hex()}: runs without a holding")
-        if holding is None:
-            return
-        if holding.held & bitfield.of(self._inflows):
-            raise InvariantViolated(f"task {self.task.hex()}: a piece is both leased and held")
-        for piece, inflow in self._inflows.items():
-            if inflow.piece != piece or self._intake.inflows.get(inflow.lease.lease) is not inflow:
-                raise InvariantViolated(f"task {self.task.hex()}: piece {piece} stands under another's lease")
+        self.leases.check()
         self.wants.check()
-        if self.phase != "loading" and self.tally.total != holding.proven_bytes():
+        holding = self._holdings.get(self.task)
+        if holding is None:
+            if self.phase in ("running", "proving"):
+                raise InvariantViolated(f"task {self.task.hex()}: runs without a holding")
+        elif self.phase != "loading" and self.tally.total != holding.proven_bytes():
             raise InvariantViolated(
                 f"task {self.task.hex()}: {self.tally.total} bytes accounted for, {holding.proven_bytes()} are here"
             )

@@ -128,11 +128,11 @@ class Gets:
         return [PinTask(task, True), *download.begin(now)]
 
     def _set_limit(self, download: Download, now: float) -> None:
-        limit = self.clients.limit_of(download.task)
-        if limit and download.bucket is not None:
-            download.bucket.set_rate(limit, now)
+        limit, leases = self.clients.limit_of(download.task), download.leases
+        if limit and leases.bucket is not None:
+            leases.bucket.set_rate(limit, now)
         else:
-            download.bucket = TokenBucket(limit) if limit else None
+            leases.bucket = TokenBucket(limit) if limit else None
 
     def _set_leave(self, download: Download, now: float) -> list[PeerEffect]:
         """It may go to the source while one of those who joined it may."""
@@ -267,7 +267,7 @@ class Gets:
             length = holding.cut.length if holding is not None else None
             held = holding.held_bytes() if holding is not None else 0
             receipt = download.tally.receipt()
-            effects += self.clients.progress(task, length, held, download.parents, receipt, now)
+            effects += self.clients.progress(task, length, held, download.leases.parents, receipt, now)
         return effects
 
     def _look_for_patience(self, now: float) -> list[PeerEffect]:

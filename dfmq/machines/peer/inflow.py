@@ -58,7 +58,7 @@ class Tally:
 
 
 class Owner(Protocol):
-    """Whoever wants the piece: a download."""
+    """Whoever wants the piece: a download's leases."""
 
     task: TaskId
     tally: Tally

@@ -63,13 +63,14 @@ class Keeping:
         if holding is None or holding.content.generation != event.generation:
             return []
         download = self._gets.downloads.get(event.task)
+        leases = download.leases if download is not None else None
         inflows: dict[int, Inflow] = {}
         whole: list[int] = []
         for piece, chunk in event.chunks:
             assembly = holding.assemblies.get(piece)
             if assembly is None:
                 continue
-            if download is not None and (inflow := download.inflow_of(piece)) is not None:
+            if leases is not None and (inflow := leases.inflow_of(piece)) is not None:
                 self._intake.stored(inflow, chunk)
                 inflows[piece] = inflow
             if assembly.mark_stored(chunk):
@@ -91,7 +92,7 @@ class Keeping:
         haves: list[int] = []
         effects: Effects = []
         for piece in pieces:
-            inflow = download.inflow_of(piece) if download is not None else None
+            inflow = download.leases.inflow_of(piece) if download is not None else None
             if inflow is not None or not self._fetching.reads(task):
                 haves.append(piece)
             parent, length = inflow.lease.parent if inflow is not None else b"", holding.cut.piece_span(piece)[1]
@@ -223,8 +224,8 @@ class Keeping:
             if type(effect) is StoreChunk and (download := self._gets.downloads.get(effect.task)) is not None:
                 length = self._holdings[effect.task].cut.chunk_span(effect.piece, effect.chunk)[1]
                 download.tally.from_source += length
-                if download.bucket is not None:
-                    download.bucket.take(length, now)
+                if (bucket := download.leases.bucket) is not None:
+                    bucket.take(length, now)
 
     def answered(self, event: Answered, now: float) -> Effects:
         """What the source says to a question."""

@@ -217,13 +217,14 @@ class PeerMachine:
             if inflow is None or inflow.lease.endpoint != event.endpoint:
                 return []
             task, lease, text = inflow.owner.task, message.lease, f"the parent says {message.code}"
-            return self._gets.of(task, now, lambda d: d.lost_parent(event.endpoint, lease, text, now))
+            return self._gets.of(task, now, lambda d: d.leases.lost_parent(event.endpoint, lease, text, now))
         if not isinstance(message, Error):
             return []
         effects: Effects = []
         for download in list(self._downloads.values()):
             text = f"the parent says {message.code}: {message.text}"
-            effects += self._gets.settle(download, download.lost_parent(event.endpoint, None, text, now), now)
+            lost = download.leases.lost_parent(event.endpoint, None, text, now)
+            effects += self._gets.settle(download, lost, now)
         return effects
 
     # ── neighbours ────────────────────────────────────────────────────────────────────────────────────────────

@@ -68,7 +68,7 @@ class Orders:
             Opened: self._opened,
             Refused: self._refused,
             Grant: self._granted,
-            Revoke: lambda m, now: self._gets.of(m.task, now, lambda d: d.revoked(m, now)),
+            Revoke: lambda m, now: self._gets.of(m.task, now, lambda d: d.leases.revoked(m, now)),
             Permit: lambda m, now: self._keeping.fetched(self._fetching.permitted, m, now, TaskId(m.task)),
             Quit: lambda m, now: self._keeping.fetched(self._fetching.quit, m, now, TaskId(m.task)),
             BeatSeen: self._beat_seen,

@@ -15,7 +15,7 @@ def downloads(of: Mapping[TaskId, Download]) -> dict[str, dict[str, Any]]:
         task.hex(): {
             "phase": download.phase,
             "wanted": download.wants.owed,
-            "parents": download.parents,
+            "parents": download.leases.parents,
             "bytes": download.tally.total,
         }
         for task, download in of.items()

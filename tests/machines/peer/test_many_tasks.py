@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from types import FrameType
 
@@ -10,6 +11,7 @@ from support.talk import GENERATION, REQUEST, TASK
 
 from dfmq.machines import events as told
 from dfmq.machines.effects import AskSource
+from dfmq.machines.peer.download import Download
 from dfmq.model.pieces import cut
 from dfmq.model.task import Content, Request, task_id
 from dfmq.wire import messages as said
@@ -74,3 +76,21 @@ def test_what_a_source_says_costs_the_same_with_a_hundred_other_downloads_and_re
         answer = told.SourceAnswered(asked.permit, "full", 0, 1024, '"v1"', "", 0.0, True)
         costs.append(_calls(peer, answer))
     assert costs[0] == costs[1]
+
+
+def test_a_download_that_is_over_is_gone_without_the_garbage_collector() -> None:
+    peer = PeerTalk()
+    gc.disable()
+    try:
+        before = _downloads()
+        peer.opened()
+        peer.granted(1, 0)
+        assert _downloads() == before + 1
+        peer.client(said.Release(get=1))
+        assert _downloads() == before
+    finally:
+        gc.enable()
+
+
+def _downloads() -> int:
+    return sum(type(one) is Download for one in gc.get_objects())
