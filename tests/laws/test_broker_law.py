@@ -57,6 +57,14 @@ class BrokerLaw(RuleBasedStateMachine):
     def hello_again(self, number: int) -> None:
         self.swarm.hello(self.one(number), 100 + number)
 
+    @rule(ago=st.sampled_from([0.0, 0.5, 5.0]))
+    def fall_behind(self, ago: float) -> None:
+        self.swarm.falls_behind(ago)
+
+    @rule()
+    def catch_up(self) -> None:
+        self.swarm.catches_up()
+
     # ── wanting ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @precondition(lambda self: len(self.swarm.members) > 0)
@@ -160,8 +168,9 @@ class BrokerLaw(RuleBasedStateMachine):
 
     @rule()
     def silence(self) -> None:
-        """Nobody is heard for three beats: everybody is lost."""
+        """Nobody is heard for three beats: everybody is lost, when all has been read."""
         self.swarm.passes(7.0, beating=False)
+        self.swarm.catches_up()
         self.swarm.members.clear()
         assert self.swarm.machine.counts() | {"tasks": 0} == dict.fromkeys(self.swarm.machine.counts(), 0)
 
@@ -170,6 +179,7 @@ class BrokerLaw(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once everybody behaves, everybody who asks has everything or was told no."""
         swarm = self.swarm
+        swarm.catches_up()
         swarm.join(seed=True, host=999)
         for _ in range(3):
             # Rests end, refusals are forgotten.

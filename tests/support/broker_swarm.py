@@ -71,6 +71,14 @@ class Swarm:
         for message in messages:
             self._handle(told.PeerSaid(member.peer, message))
 
+    def falls_behind(self, seconds: float) -> None:
+        """For so long something has waited to be read."""
+        self._handle(told.FellBehind(self.now - seconds))
+
+    def catches_up(self) -> None:
+        """Nothing waits."""
+        self._handle(told.CaughtUp())
+
     def _handle(self, event: Any) -> None:
         effects = list(self.machine.handle(event, self.now))
         while (at := self.machine.next_deadline()) is not None and at <= self.now:
