@@ -8,12 +8,16 @@
         peer.wait_for("piece.held", count=3)                       # a record of its journal, with a deadline
         peer.kill(); peer.freeze(); peer.resume()
 
+    @side_by_side("how", ["killed", "frozen"])                     # like pytest.mark.parametrize, but all at once
+    def test_…(house, source, tmp_path, how): …
+
 Everything started is stopped at the end, and a process that died of a bug (exit status 70, a traceback on its standard
 error, an abort) fails the test.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -23,10 +27,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from support.sources import FaultySource
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: the most a test waits for anything; a loaded machine of 2 cores needs some of it
@@ -236,6 +243,43 @@ class House:
         if kind is None:
             assert not stubborn, f"{stubborn} did not end on SIGTERM"
             assert not crashed, [node.name for node in crashed]
+
+
+def side_by_side(names: str, cases: Sequence[Any]) -> Callable[[Callable[..., None]], Callable[[Path], None]]:
+    """One test of these cases, which mostly wait: each in a thread, with a house, a source and a folder of its own.
+
+    All run to their ends; what failed is raised together, and each failure says of which case it is.
+    """
+
+    def decorate(scenario: Callable[..., None]) -> Callable[[Path], None]:
+        wanted = inspect.signature(scenario).parameters.keys()
+
+        def run(folder: Path, case: dict[str, Any]) -> None:
+            with House(folder) as house, FaultySource() as source:
+                given = {"house": house, "source": source, "tmp_path": folder, **case}
+                scenario(**{name: value for name, value in given.items() if name in wanted})
+
+        def test(tmp_path: Path) -> None:
+            with ThreadPoolExecutor(len(cases)) as pool:
+                running = []
+                for number, values in enumerate(cases):
+                    case = dict(zip(names.split(", "), values if ", " in names else [values], strict=True))
+                    folder = tmp_path / f"{number}"
+                    folder.mkdir()
+                    running.append((case, pool.submit(run, folder, case)))
+            failures = []
+            for case, one in running:
+                if (failure := one.exception()) is not None:
+                    failure.add_note(f"with {case}")
+                    failures.append(failure)
+            if failures:
+                raise BaseExceptionGroup(f"{len(failures)} of {len(cases)} failed", failures)
+
+        test.__name__, test.__qualname__, test.__doc__ = scenario.__name__, scenario.__qualname__, scenario.__doc__
+        test.__module__ = scenario.__module__
+        return test
+
+    return decorate
 
 
 def free_port() -> int:

@@ -6,10 +6,11 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.processes import House, Node, finish, until, until_it_holds
+from support.processes import House, Node, finish, side_by_side, until, until_it_holds
 from support.sources import FaultySource
 
 from dfmq.machines.broker.backsource import UNWANTED_SECONDS
@@ -39,9 +40,7 @@ def journals_open(node: Node) -> list[str]:
     return [path for path in found if path.startswith(f"{node.home}/tasks/") and path.endswith("/journal")]
 
 
-@pytest.mark.parametrize(
-    ("how", "is_alone"), [("interrupted", True), ("killed", True), ("timed out", True), ("interrupted", False)]
-)
+@side_by_side("how, is_alone", [("interrupted", True), ("killed", True), ("timed out", True), ("interrupted", False)])
 def test_what_nobody_wants_any_more_is_read_on_for_seconds_at_its_limit_and_no_further(
     house: House, source: FaultySource, tmp_path: Path, how: str, is_alone: bool
 ) -> None:
@@ -76,9 +75,8 @@ def test_what_nobody_wants_any_more_is_read_on_for_seconds_at_its_limit_and_no_f
         assert "if-range" in asked
 
 
-def test_a_get_that_comes_back_in_time_goes_on_at_its_own_limit_without_a_new_request(
-    house: House, source: FaultySource, tmp_path: Path
-) -> None:
+def comes_back_in_time(house: House, source: FaultySource, tmp_path: Path) -> None:
+    """At a limit of its own, which holds from then on; without a new request."""
     content = CONTENT[: 8 * MIB]
     url = source.put("/x", content, headers=FRESH)
     peer = house.peer("peer", None)
@@ -95,7 +93,7 @@ def test_a_get_that_comes_back_in_time_goes_on_at_its_own_limit_without_a_new_re
     assert not peer.records("source.quit")
 
 
-@pytest.mark.parametrize("where", ["same host", "other host"])
+@side_by_side("where", ["same host", "other host"])
 def test_who_must_not_go_to_the_source_takes_what_is_read_for_others_and_keeps_no_read_going(
     house: House, source: FaultySource, tmp_path: Path, where: str
 ) -> None:
@@ -124,9 +122,7 @@ def test_who_must_not_go_to_the_source_takes_what_is_read_for_others_and_keeps_n
     assert source.requests("/x") == 2
 
 
-def test_who_goes_while_others_want_it_changes_nothing_for_them(
-    house: House, source: FaultySource, tmp_path: Path
-) -> None:
+def goes_while_others_want_it(house: House, source: FaultySource, tmp_path: Path) -> None:
     """Two on one host, one on another: each that goes leaves the rest to be read, once."""
     content = CONTENT[: 3 * MIB]
     url = source.put("/x", content, headers=FRESH, rate=LIMIT)
@@ -143,7 +139,14 @@ def test_who_goes_while_others_want_it_changes_nothing_for_them(
     assert not broker.records("source.quit")
 
 
-@pytest.mark.parametrize("how", ["stopped", "killed"])
+@side_by_side("who", [comes_back_in_time, goes_while_others_want_it])
+def test_a_read_that_somebody_wants_goes_on_whoever_goes(
+    house: House, source: FaultySource, tmp_path: Path, who: Callable[[House, FaultySource, Path], None]
+) -> None:
+    who(house, source, tmp_path)
+
+
+@side_by_side("how", ["stopped", "killed"])
 def test_a_seed_does_not_read_on_for_peers_that_are_gone(
     house: House, source: FaultySource, tmp_path: Path, how: str
 ) -> None:
