@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.processes import House, Node, free_port, until
+from support.processes import House, Node, free_port, side_by_side, until
 from support.sources import FaultySource, Page
 
 pytestmark = pytest.mark.system
@@ -32,7 +32,7 @@ def assert_gets(house: House, peer: Node, url: str, content: bytes, *words: str)
     return receipt
 
 
-@pytest.mark.parametrize("how", ["stop", "kill"])
+@side_by_side("how", ["stop", "kill"])
 def test_a_broker_that_comes_back_asks_whether_it_changed_and_reads_nothing_twice(
     house: House, source: FaultySource, how: str
 ) -> None:

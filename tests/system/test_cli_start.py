@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.processes import PATIENCE, House, finish, until
+from support.processes import PATIENCE, House, finish, side_by_side, until
 from support.sources import FaultySource
 
 pytestmark = pytest.mark.system
@@ -63,7 +63,7 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@side_by_side("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_get_is_130_and_goes_on_where_it_was(
     house: House, source: FaultySource, tmp_path: Path, number: int
 ) -> None:

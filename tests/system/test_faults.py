@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import House, Node, finish, until
+from support.processes import House, Node, finish, side_by_side, until
 from support.raw_peer import RawPeer
 from support.sources import FaultySource
 
@@ -146,7 +146,7 @@ def a_rogue(broker: Node, url: str, content: bytes, manner: str) -> Iterator[tup
             rogue.stop()
 
 
-@pytest.mark.parametrize("manner", ["lies", "refuses", "is silent"])
+@side_by_side("manner", ["lies", "refuses", "is silent"])
 def test_a_peer_that_does_not_keep_its_word_is_found_out(house: House, source: FaultySource, manner: str) -> None:
     content = os.urandom(6 * MIB)
     url = source.put(f"/{manner}".replace(" ", "-"), content, headers=FRESH)
@@ -245,7 +245,7 @@ def test_a_brokers_full_disk_does_not_hinder_what_fits(small_disk: Path, house: 
     assert_gets(house, peers[0], source.put("/fits", little), little)
 
 
-@pytest.mark.parametrize("is_set_back", [False, True])
+@side_by_side("is_set_back", [False, True])
 def test_a_file_changed_through_its_other_name_is_never_served(
     house: House, source: FaultySource, is_set_back: bool
 ) -> None:

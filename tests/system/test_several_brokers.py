@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support.processes import House, Node, finish, free_port, until_it_holds
+from support.processes import House, Node, finish, free_port, side_by_side, until_it_holds
 from support.sources import FaultySource
 
 pytestmark = pytest.mark.system
@@ -37,7 +37,7 @@ def peer_with(house: House, name: str, brokers: Sequence[Node]) -> Node:
     return house.peer(name, last, *(word for broker in others for word in ("--broker", broker.control)))
 
 
-@pytest.mark.parametrize("how", ["killed", "frozen", "begun anew with nothing"])
+@side_by_side("how", ["killed", "frozen", "begun anew with nothing"])
 def test_a_broker_that_goes_in_the_middle_is_done_without(
     house: House, source: FaultySource, tmp_path: Path, how: str
 ) -> None:
