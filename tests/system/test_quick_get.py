@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.processes import PATIENCE, House, Node, environment
+from support.processes import PATIENCE, House, Node, environment, side_by_side
 from support.sources import FaultySource
 
 from dfmq.nodes.starting import host_peer
@@ -52,7 +52,7 @@ def test_a_refusal_has_its_status_and_its_sentence_and_is_asked_for_once(
     assert source.requests("/none") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@side_by_side("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_politely_and_the_next_one_goes_on(
     house: House, source: FaultySource, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -71,32 +71,26 @@ def test_a_signal_ends_it_politely_and_the_next_one_goes_on(
     assert (tmp_path / "x").read_bytes() == CONTENT
 
 
-def test_a_peer_that_is_killed_is_started_again_and_the_command_goes_on(
-    house: House, source: FaultySource, tmp_path: Path
+@side_by_side("is_quiet", [True, False])
+def test_a_peer_that_is_killed_is_started_again_the_command_goes_on_and_that_is_told_once(
+    house: House, source: FaultySource, tmp_path: Path, is_quiet: bool
 ) -> None:
     peer = house.peer("peer", None)
     url = source.put("/x", CONTENT, rate=1_000_000)
-    popen = start(house, peer, url, "-q", "-o", tmp_path / "x")
+    popen = start(house, peer, url, *(["-q"] if is_quiet else []), "-o", tmp_path / "x")
     peer.wait_for("source.answered")
     peer.kill()
-    assert popen.communicate(timeout=PATIENCE) == ("", "")
+    out, err = popen.communicate(timeout=PATIENCE)
     assert popen.returncode == 0
     assert (tmp_path / "x").read_bytes() == CONTENT
+    if is_quiet:
+        assert (out, err) == ("", "")
+    else:
+        assert err.count("no broker is configured") == 1, "that it is alone"
+        assert err.count("the peer of this host died; it is started again and goes on") == 1
 
 
-def test_the_death_of_a_peer_is_told_and_that_it_is_alone_once(
-    house: House, source: FaultySource, tmp_path: Path
-) -> None:
-    peer = house.peer("peer", None)
-    popen = start(house, peer, source.put("/x", CONTENT, rate=1_000_000), "-o", tmp_path / "x")
-    peer.wait_for("source.answered")
-    peer.kill()
-    _, err = popen.communicate(timeout=PATIENCE)
-    assert (popen.returncode, err.count("no broker is configured")) == (0, 1)
-    assert err.count("the peer of this host died; it is started again and goes on") == 1
-
-
-@pytest.mark.parametrize("flags", [["-q"], []])
+@side_by_side("flags", [["-q"], []])
 def test_a_peer_that_is_started_in_place_of_a_dead_one_has_its_brokers(
     house: House, source: FaultySource, tmp_path: Path, flags: list[str]
 ) -> None:
