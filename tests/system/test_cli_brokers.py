@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,30 @@ def source() -> Iterator[FaultySource]:
     with FaultySource() as source:
         source.put("/x", b"content" * 1000)
         yield source
+
+
+@dataclass
+class Unreachable:
+    """Gets whose broker is nobody, or somebody else."""
+
+    house: House
+    #: name → the get, and its broker's port
+    gets: dict[str, tuple[subprocess.Popen[str], int]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unreachable(source: FaultySource, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unreachable]:
+    """They give up after ten seconds, so they begin first and wait while other tests run; the last sees to them."""
+
+    def http(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    # A port that is kept, though nobody listens at it, so that no other test's node gets it meanwhile.
+    with House(tmp_path_factory.mktemp("unreachable")) as house, a_server(http) as other, socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        ports = {"nobody": int(kept.getsockname()[1]), "other": other}
+        yield Unreachable(house, {name: (start(house, source, name, port), port) for name, port in ports.items()})
 
 
 def test_an_address_of_the_wrong_form_is_answered_with_the_right_one(
@@ -80,20 +105,6 @@ def a_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
         thread.join()
 
 
-def test_nobody_listening_and_somebody_else_listening_are_four_and_say_where(
-    house: House, source: FaultySource
-) -> None:
-    def http(connection: socket.socket) -> None:
-        connection.recv(100)
-        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-
-    with a_server(http) as other:
-        nobody = free_port()
-        waiting = [start(house, source, "nobody", nobody), start(house, source, "other", other)]
-        assert_unreachable(house, "nobody", waiting[0], nobody, "does dfmq-broker run there")
-        assert_unreachable(house, "other", waiting[1], other, "does dfmq-broker run there")
-
-
 @contextlib.contextmanager
 def a_broker_of_another_version(port: int = 0) -> Iterator[int]:
     """It answers whatever is said, in its own words; its port."""
@@ -130,7 +141,7 @@ def test_a_broker_that_comes_back_in_another_version_is_left_for_the_next(house:
     first, second = house.broker("first", listen=f"tcp://127.0.0.1:{port}"), house.broker("second")
     peer = house.peer("peer", second, "--broker", first.control)  # flags come first
     first.wait_for("peer.welcomed", 2)
-    getting = house.start_get(peer, url, "-o", house.folder / "out", "--limit", "500kB/s")
+    getting = house.start_get(peer, url, "-o", house.folder / "out", "--limit", "1MB/s")
     peer.wait_for("piece.held")
     first.kill()
     with a_broker_of_another_version(port):
@@ -172,3 +183,8 @@ def test_another_broker_than_the_running_peers_is_two(house: House, source: Faul
     got = house.get(peer, source.url("/x"), "-o", tmp_path / "x", "--broker", "tcp://127.0.0.1:9")
     assert got.status == 2
     assert "not with tcp://127.0.0.1:9" in got.err
+
+
+def test_nobody_listening_and_somebody_else_listening_are_four_and_say_where(unreachable: Unreachable) -> None:
+    for name, (getting, port) in unreachable.gets.items():
+        assert_unreachable(unreachable.house, name, getting, port, "does dfmq-broker run there")
