@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 
 import pytest
@@ -23,6 +24,7 @@ def law(docstring: str) -> str:
     return " ".join(found.group(1).split()) if found else ""
 
 
+@functools.cache
 def classes() -> dict[tuple[str, str], tuple[str, bool]]:
     """(file, class) → (its law, whether it has a check)."""
     found = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ def marks(file: Path) -> Iterator[str]:
                 yield str(argument.value)
 
 
+@functools.cache
 def shown() -> set[str]:
     return {mark for file in TESTS.rglob("test_*.py") for mark in marks(file)}
 
