@@ -119,10 +119,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def limit_seconds(self) -> float:
         return self.limit or 90.0 + 20.0 * self.size / (self.slow_rate if self.slow else self.rate)
 
-    def cut(self, length: int | None) -> PieceMap:
+    def cut(self, length: int | None, hosts: int) -> PieceMap:
         """The cut the seed gives a content."""
         if not self.piece:
-            return pieces.cut(length)
+            return pieces.cut(length, hosts)
         return PieceMap(length, self.piece, self.chunk or pieces.chunk_length_for(self.piece))
 
     def command(self) -> str:

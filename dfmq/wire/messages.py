@@ -262,6 +262,10 @@ class Permit(Message, frozen=True, tag="permit"):
     request: Request
     generation: MaybeGeneration = b""
     check_only: bool = False
+    #: the most hosts the broker has had at once: how a new content is cut depends on it
+    hosts: Count = 0
+    #: a generation that somebody says to hold, of a task the broker knows nothing of: it keeps its cut
+    claimed: MaybeGeneration = b""
 
 
 class Quit(Message, frozen=True, tag="quit"):

@@ -71,6 +71,42 @@ def test_known_lengths_are_cut_as_the_protocol_says(
 
 
 @pytest.mark.clause("TASK-3")
+@given(lengths, st.integers(0, 65_535))
+def test_many_hosts_make_longer_pieces_of_the_same_chunks_and_never_fewer_than_eight(length: int, hosts: int) -> None:
+    few, many = cut(length), cut(length, hosts)
+    assert many.chunk_length == few.chunk_length
+    assert not pieces.flaw(many) or pieces.flaw(few)
+    if many.piece_length == few.piece_length:
+        assert (
+            hosts < pieces.MANY_HOSTS
+            or few.piece_length >= min(hosts * pieces.BYTES_PER_HOST, pieces.MOST_PIECE_OF_MANY)
+            or length < 2 * few.piece_length * pieces.FEWEST_PIECES
+        )
+    else:
+        assert many.piece_length < 2 * hosts * pieces.BYTES_PER_HOST
+        assert many.piece_length <= pieces.MOST_PIECE_OF_MANY
+        assert many.piece_length & (many.piece_length - 1) == 0
+        assert many.count >= pieces.FEWEST_PIECES
+
+
+@pytest.mark.parametrize(
+    ("length", "hosts", "piece_length", "count"),
+    [
+        (200 * MIB, 255, 4 * MIB, 50),
+        (200 * MIB, 256, 4 * MIB, 50),
+        (200 * MIB, 1000, 16 * MIB, 13),
+        (200 * MIB, 7000, 16 * MIB, 13),
+        (20 * 10**9, 2000, 64 * MIB, 299),
+        (20 * 10**9, 7000, 128 * MIB, 150),
+        (1 * MIB, 1000, 256 * KIB, 4),
+    ],
+)
+def test_the_pieces_for_many_hosts(length: int, hosts: int, piece_length: int, count: int) -> None:
+    content = cut(length, hosts)
+    assert (content.piece_length, content.count) == (piece_length, count)
+
+
+@pytest.mark.clause("TASK-3")
 def test_a_growing_content_counts_no_piece_and_takes_every_piece_as_whole() -> None:
     growing = cut(None)
     assert growing.count == 0

@@ -113,7 +113,14 @@ class Reader:
     # ── the broker ────────────────────────────────────────────────────────────────────────────────────────────
 
     def permit(
-        self, permit: int = 1, *, check: bool = False, generation: bytes = b"", request: Request | None = None
+        self,
+        permit: int = 1,
+        *,
+        check: bool = False,
+        generation: bytes = b"",
+        request: Request | None = None,
+        hosts: int = 0,
+        claimed: bytes = b"",
     ) -> list[Any]:
         """A Permit; what the store has is looked up at once."""
         message = say.Permit(
@@ -122,6 +129,8 @@ class Reader:
             request=request or self.request,
             generation=generation,
             check_only=check,
+            hosts=hosts,
+            claimed=claimed,
         )
         effects = self.feed(self.fetching.permitted(message, self.now))
         return effects + self.load() if any(isinstance(e, want.LoadTask) for e in effects) else effects

@@ -19,6 +19,8 @@ from dfmq.wire.messages import Notice, Opened, Permit, Quit, Refused, Sealed, So
 from dfmq.wire.topics import ALL
 
 MOST_NEIGHBOURS = 16
+#: the field's bound
+MOST_HOSTS_SAID = 65_535
 #: the reader's own trouble, not the source's word: another reader may do better
 READER_TROUBLE = frozenset({NoSpace.code, StoreError.code})
 
@@ -138,7 +140,8 @@ class Admission:
             self._desk.roster.at(permit.holder).id,
             Permit(
                 permit=permit.id, task=permit.task, request=permit.request, generation=permit.generation,
-                check_only=permit.check_only,
+                check_only=permit.check_only, hosts=min(self._desk.roster.most_hosts, MOST_HOSTS_SAID),
+                claimed=self._desk.catalog.tasks[permit.task].claimed,
             ),
         )  # fmt: skip
 

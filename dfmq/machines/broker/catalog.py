@@ -79,6 +79,11 @@ class Task:
         return self.content.cut
 
     @property
+    def claimed(self) -> Generation:
+        """A generation somebody says to hold, of a content that is not known yet; b"" none."""
+        return next((generation for generation, _ in self.claims.values()), Generation(b""))
+
+    @property
     def is_sealed(self) -> bool:
         """The content's length is known."""
         return self.content is not None and self.content.cut.length is not None

@@ -45,6 +45,8 @@ class Roster:
         self._free: list[int] = []
         self._by_place: dict[tuple[HostId, str], Peer] = {}
         self.seeds: dict[int, Peer] = {}
+        #: peers that are no seeds, the most there were at once
+        self.most_hosts = 0
         self.deadlines: Deadlines[PeerId] = Deadlines()
 
     def __len__(self) -> int:
@@ -85,6 +87,7 @@ class Roster:
         self._by_place[peer.host, peer.exchange] = peer
         if peer.is_seed:
             self.seeds[index] = peer
+        self.most_hosts = max(self.most_hosts, len(self._by_id) - len(self.seeds))
         self.deadlines.set(peer.id, now + self._silence)
         return peer
 

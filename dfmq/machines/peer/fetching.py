@@ -38,7 +38,7 @@ class Fetching:
         algorithm: str,
         rng: random.Random,
         alarm: Alarm,
-        cut: Callable[[int | None], PieceMap] = pieces.cut,
+        cut: Callable[[int | None, int], PieceMap] = pieces.cut,
         limit_of: Callable[[TaskId], int] = lambda task: 0,
         is_wanted: Callable[[TaskId], bool] = lambda task: False,
         may_read: Callable[[TaskId], bool] = lambda task: False,
@@ -88,7 +88,7 @@ class Fetching:
         # Beside a read under way, a fetch with other credentials first asks whether they are good.
         only_asks = message.check_only or main is not None
         reading = Reading(task, message.request, only_asks=only_asks, wants_content=not message.check_only)
-        reading.checked = message.generation
+        reading.checked, reading.claimed, reading.hosts = message.generation, message.claimed, message.hosts
         return self._readings.enter(reading, permit, now)
 
     def quit(self, message: Quit, now: float) -> list[PeerEffect]:
@@ -124,7 +124,7 @@ class Fetching:
             return [DropSource(event.permit)] if reading is None and event.kind != "unchanged" else []
         reading.body_offset = event.offset if event.kind == "partial" else 0
         told = {"task": reading.task, "ask": event.permit, "kind": event.kind, "length": event.length}
-        if wrong := pieces.flaw(self._cut(event.length)):
+        if wrong := pieces.flaw(self._cut(event.length, reading.hosts)):
             text = f"{shown(reading.request.url)} cannot be distributed: {wrong}"
             effects = self._readings.fail(reading, now, "source_failed", text)
         else:
@@ -153,7 +153,7 @@ class Fetching:
         # What is being read now is what there is now; if the source has changed meanwhile, ask again soon.
         same = main is None or rules.is_same(reading, holding, answer) or rules.goes_on(holding, answer)
         fresh = rules.fresh_seconds(answer) if same else 0.0
-        content = holding.content if holding is not None else rules.content(task, answer)
+        content = holding.content if holding is not None else rules.content(task, answer, rules.cut(reading, answer))
         effects += [self._announcements.sourced(permit, task, content, fresh) for permit in reading.permits]
         if holding is not None:
             holding.learn_validators(answer.etag, answer.last_modified)

@@ -10,12 +10,16 @@ from dfmq.machines.events import SourceAnswered
 from dfmq.machines.peer.holding import Holding
 from dfmq.machines.peer.reading import Reading
 from dfmq.model.ids import GENERATION_BYTES, Generation, TaskId
-from dfmq.model.pieces import PieceMap
+from dfmq.model.pieces import MANY_HOSTS, PieceMap
 from dfmq.model.settings import SourceSettings
 from dfmq.model.task import Content
 
 #: Content that nothing names is new whenever it is asked for again: that is not to be done all the time.
 NAMELESS_SECONDS = 60.0
+
+
+#: numbers of hosts that make every cut there may be: the piece doubles with them (model/pieces)
+HOSTS = (0, *(MANY_HOSTS << doublings for doublings in range(7)))
 
 
 def is_named(answer: SourceAnswered) -> bool:
@@ -27,17 +31,29 @@ class Generations:
     """The rules by which answers are taken for the same content, or for another."""
 
     def __init__(
-        self, settings: SourceSettings, algorithm: str, rng: random.Random, cut: Callable[[int | None], PieceMap]
+        self, settings: SourceSettings, algorithm: str, rng: random.Random, cut: Callable[[int | None, int], PieceMap]
     ) -> None:
         self._revalidate_seconds = settings.revalidate_seconds
         self._algorithm = algorithm
         self._rng = rng
         self._cut = cut
 
-    def content(self, task: TaskId, answer: SourceAnswered) -> Content:
+    def cut(self, reading: Reading, answer: SourceAnswered) -> PieceMap:
+        """How a content that is not here is cut: as the broker or somebody else knows it already, where it is the same
+        version; else for as many hosts as there are."""
+        known = {reading.checked, reading.claimed} - {b""}
+        for cut in self._cuts(answer.length) if known else ():
+            if self.content(reading.task, answer, cut).generation in known:
+                return cut
+        return self._cut(answer.length, reading.hosts)
+
+    def _cuts(self, length: int | None) -> list[PieceMap]:
+        """Every cut a reader may give a content of this length."""
+        return list(dict.fromkeys(self._cut(length, hosts) for hosts in HOSTS))
+
+    def content(self, task: TaskId, answer: SourceAnswered, cut: PieceMap) -> Content:
         """The content of an answer, under the name every reader gives to this version: whoever reads it again finds it
         again. The cut and the algorithm of the proofs are in the name, for other pieces are not the same pieces."""
-        cut = self._cut(answer.length)
         words = (answer.etag, answer.last_modified, answer.length, cut.piece_length, cut.chunk_length, self._algorithm)
         text = task + "\n".join(map(str, words)).encode()
         name = hashlib.blake2b(text, digest_size=GENERATION_BYTES, person=b"dfmq.generation").digest()
@@ -45,7 +61,7 @@ class Generations:
 
     def begin(self, reading: Reading, answer: SourceAnswered) -> Holding:
         """The holding of a generation that was not here before."""
-        content = self.content(reading.task, answer)
+        content = self.content(reading.task, answer, self.cut(reading, answer))
         if reading.is_doubtful or not (reading.request.digest or is_named(answer)):
             content = Content(Generation(self._rng.randbytes(GENERATION_BYTES)), content.cut, content.algorithm)
         holding = Holding(reading.task, content, reading.request)
@@ -57,7 +73,8 @@ class Generations:
         request = reading.request
         if holding is None:
             named = bool(request.digest) or is_named(answer)
-            return named and self.content(reading.task, answer).generation == reading.checked
+            cut = self.cut(reading, answer)
+            return named and self.content(reading.task, answer, cut).generation == reading.checked
         length = holding.cut.length
         fits = length is None or answer.length is None or answer.length == length
         if request.digest:
@@ -67,7 +84,8 @@ class Generations:
             return True
         if answer.kind == "partial":
             return fits and _agrees(holding, answer)
-        return is_named(answer) and holding.content.generation == self.content(holding.task, answer).generation
+        again = self.content(holding.task, answer, holding.cut)
+        return is_named(answer) and holding.content.generation == again.generation
 
     def goes_on(self, holding: Holding | None, answer: SourceAnswered) -> bool:
         """Nothing names the version, but it is being read here and the answer is as long: it is taken for the same

@@ -62,9 +62,9 @@ class PeerMachine:
         seed_slots: int = 4,
         algorithm: str = "xxh3_128",
         name: str = "",
-        cut: Callable[[int | None], PieceMap] = pieces.cut,
+        cut: Callable[[int | None, int], PieceMap] = pieces.cut,
     ) -> None:
-        """`cut`: how a content of that length is cut, should we be the one who reads it from the source."""
+        """`cut`: how a content of that length is cut for so many hosts, should we be the one who reads it."""
         self._settings = settings
         self._peer = peer
         self._host = host

@@ -40,6 +40,10 @@ class Reading:
         self.wants_content = wants_content
         #: the broker's generation of the task, as the check names it; b"" none
         self.checked: bytes = b""
+        #: a generation that somebody holds; b"" nobody says so
+        self.claimed: bytes = b""
+        #: the most hosts the broker has had at once
+        self.hosts = 0
         #: permits that are served by this, and which generation each was told
         self.permits: dict[PermitId, Generation | None] = {}
         self.state: State = "loading"

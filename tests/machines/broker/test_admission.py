@@ -54,6 +54,18 @@ def test_thirty_opens_are_one_permit_and_thirty_opened() -> None:
     assert sorted(name for name, what in told if isinstance(what, said.Opened)) == sorted(names)
 
 
+def test_a_permit_names_the_most_hosts_there_were_at_once_and_what_somebody_says_to_hold() -> None:
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    for name in ("one", "two", "three"):
+        broker.hello(name)
+    broker.hears("two", said.Bye())
+    broker.hears("three", said.Bye())
+    broker.hears("one", said.Held(task=TASK, generation=OTHER_GENERATION, held=b"\x01"))
+    (permit,) = of(said.Permit, broker.opens("one"), "seed")
+    assert (permit.hosts, permit.claimed, permit.generation) == (3, OTHER_GENERATION, b"")
+
+
 def test_a_refusal_is_told_to_all_thirty_at_once_and_remembered_for_a_while() -> None:
     broker = BrokerTalk()
     broker.hello("seed", seed=True)
