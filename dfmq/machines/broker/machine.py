@@ -10,7 +10,7 @@ from typing import Any
 from dfmq.errors import SettingsError, TransferError
 from dfmq.machines.broker import agreement, views
 from dfmq.machines.broker.admission import Admission
-from dfmq.machines.broker.backlog import Backlog
+from dfmq.machines.broker.backlog import NEVER, Backlog
 from dfmq.machines.broker.catalog import Member, Task
 from dfmq.machines.broker.choosing import Choosing
 from dfmq.machines.broker.desk import Desk
@@ -29,7 +29,6 @@ from dfmq.wire.messages import BeatSeen, Error, Message, Notice, Welcome
 from dfmq.wire.topics import ALL
 
 PROOF_BYTES = 16
-NEVER = float("inf")
 
 
 class BrokerMachine:

@@ -175,9 +175,11 @@ class Orders:
     def noticed(self, event: told.NoticeHeard, now: float) -> Effects:
         """A broker published something: maybe that it began anew, or that it lives and is behind."""
         message = event.message
-        if isinstance(message, Notice) and message.kind == "behind":
+        if not isinstance(message, Notice):
+            return []
+        if message.kind == "behind":
             self._session.lives(message.epoch, now)
-        if not isinstance(message, Notice) or message.kind != "epoch":
+        if message.kind != "epoch":
             return []
         effects = self._session.noticed(message.epoch, now)
         return effects + self.lost_broker(now) if effects else []
