@@ -25,7 +25,7 @@ def _shape(namespace: str, device: str, rate: str) -> None:
 
 @dataclass
 class Network:
-    """A bridge in a namespace of its own, and hosts on it: 10.77.0.x."""
+    """A bridge in a namespace of its own, and hosts on it: 10.77.0.x; more bridges, for sites behind a link."""
 
     prefix: str
     hosts: dict[str, str] = field(default_factory=dict)
@@ -39,14 +39,29 @@ class Network:
         _ip("-n", self._switch, "link", "add", "br0", "type", "bridge")
         _ip("-n", self._switch, "link", "set", "br0", "up")
 
-    def add(self, name: str, rate: str) -> str:
+    def site(self, name: str, rate: str) -> None:
+        """Another bridge, behind a link of `rate` both ways."""
+        switch = self._switch
+        _ip("-n", switch, "link", "add", name, "type", "bridge")
+        _ip("-n", switch, "link", "set", name, "up")
+        _ip("-n", switch, "link", "add", f"{name}-in", "type", "veth", "peer", "name", f"{name}-out")
+        for device, bridge in ((f"{name}-in", "br0"), (f"{name}-out", name)):
+            _ip("-n", switch, "link", "set", device, "master", bridge, "up")
+            _shape(switch, device, rate)
+
+    def bytes_into(self, site: str) -> int:
+        """What has gone through the link into a site, headers and all."""
+        command = [*self.inside("sw"), "cat", f"/sys/class/net/{site}-in/statistics/tx_bytes"]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    def add(self, name: str, rate: str, site: str = "br0") -> str:
         """A host with a link of `rate` (as tc writes it, e.g. 20mbit) both ways; its address."""
         number = len(self.hosts) + 1
         address = f"10.77.{number // 250}.{number % 250 + 1}"
         namespace, device = f"{self.prefix}{name}", f"v{number}"
         _ip("netns", "add", namespace)
         _ip("-n", self._switch, "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", namespace)
-        _ip("-n", self._switch, "link", "set", device, "master", "br0", "up")
+        _ip("-n", self._switch, "link", "set", device, "master", site, "up")
         _ip("-n", namespace, "addr", "add", f"{address}/16", "dev", "eth0")
         _ip("-n", namespace, "link", "set", "eth0", "up")
         _ip("-n", namespace, "link", "set", "lo", "up")

@@ -18,6 +18,7 @@ from dfmq.cli.service import Herald, common_flags, configure_logging
 @click.option("--advertise", metavar="HOST", help="The name or address peers reach this host at.")
 @click.option("--seed-slots", metavar="N", help="Children the embedded seed serves at once.")
 @click.option("--seed-up-limit", metavar="RATE", help="The embedded seed sends at most so much; 0: no limit.")
+@click.option("--zone", metavar="NAME", help="Where this host is: as --zone of a peer.")
 @click.option("--files", multiple=True, metavar="DIR", help="Peers may ask for the files below DIR as file:///…")
 @common_flags
 def command(
@@ -27,6 +28,7 @@ def command(
     advertise: str | None,
     seed_slots: str | None,
     seed_up_limit: str | None,
+    zone: str | None,
     files: tuple[str, ...],
     home: str | None,
     quota: str | None,
@@ -50,6 +52,7 @@ def command(
             "broker.advertise": advertise,
             "broker.seed-slots": seed_slots,
             "broker.seed-up-limit": seed_up_limit,
+            "broker.zone": zone,
             "broker.files": files,
             "store.quota": quota,
             "store.free-floor": free_floor,

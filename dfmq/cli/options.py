@@ -176,6 +176,7 @@ BROKER = (
     Setting("broker.beat", "beat_seconds", _seconds(0.1)),
     Setting("broker.seed-slots", "seed_slots", _whole(1, 65_535)),
     Setting("broker.seed-up-limit", "seed_up_limit", _rate),
+    Setting("broker.zone", "zone", _word),
     Setting("broker.files", "files", _folders),
     *STORE,
     *SOURCE,

@@ -19,7 +19,9 @@ from dfmq.cli.service import Herald, common_flags, configure_logging
 @click.option("--up-limit", metavar="RATE", help="Send at most so much, as 50MB/s or 400Mbit/s; 0: no limit.")
 @click.option("--down-limit", metavar="RATE", help="Receive at most so much.")
 @click.option("--slots", metavar="N", help="Children served at once before rates are known.")
-@click.option("--zone", metavar="NAME", help="Where this host is; peers prefer parents of their own zone.")
+@click.option(
+    "--zone", metavar="NAME", help="Where this host is: a site, a rack. What a zone has it does not bring in again."
+)
 @common_flags
 @click.option("--ready-fd", type=int, default=-1, hidden=True)
 def command(

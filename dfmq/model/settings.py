@@ -61,6 +61,7 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
     down_limit: int = 0
     #: leases served at once before rates are known: "3-4 pieces in flight per child" (design, section 2)
     slots: int = 4
+    #: where the host stands: a content comes into each zone once, as far as possible
     zone: str = ""
     store: StoreSettings = StoreSettings()
     source: SourceSettings = SourceSettings()
@@ -80,6 +81,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: the seed's leases at once: its bandwidth over a peer's, times three; 32 suits 10:1
     seed_slots: int = 32
     seed_up_limit: int = 0
+    #: where its host stands, as PeerSettings.zone
+    zone: str = ""
     #: folders whose files peers may ask for as file:///…; none unless named: a broker may read more than its peers may
     files: tuple[str, ...] = ()
     store: StoreSettings = StoreSettings()

@@ -77,6 +77,7 @@ def run_broker(settings: BrokerSettings, ready: Ready) -> int:
             advertise=advertise,
             up_limit=settings.seed_up_limit,
             slots=settings.seed_slots,
+            zone=settings.zone,
             store=settings.store,
             source=msgspec.structs.replace(settings.source, files=settings.files),
         )

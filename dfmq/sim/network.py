@@ -59,6 +59,37 @@ class Card:
 Bulk = tuple[Card, int, Callable[..., None], tuple[Any, ...]]
 
 
+class Pipe:
+    """The thin way between two zones, both directions together. Law: it carries one message after the other, of those
+    that wait each pair of hosts in turn, as TCP connections share a link."""
+
+    def __init__(self, agenda: Agenda, rate: float) -> None:
+        """`rate`: bytes per second."""
+        self._agenda = agenda
+        self._rate = rate
+        self._busy = False
+        #: (from, to) → (octets, what to call when the first octet is through, and with what), in order
+        self._queues: dict[tuple[Card, Card], deque[tuple[int, Callable[[float], None]]]] = {}
+
+    def enter(self, sender: Card, receiver: Card, size: int, through: Callable[[float], None]) -> None:
+        """A message comes. `through` is called when its first octet is let in, with the seconds it takes."""
+        self._queues.setdefault((sender, receiver), deque()).append((size, through))
+        if not self._busy:
+            self._turn()
+
+    def _turn(self) -> None:
+        self._busy = bool(self._queues)
+        if not self._busy:
+            return
+        pair = next(iter(self._queues))
+        queue = self._queues.pop(pair)
+        size, through = queue.popleft()
+        if queue:
+            self._queues[pair] = queue
+        self._agenda.after(size / self._rate, self._turn)
+        through(size / self._rate)
+
+
 class Network:
     """All cards, and thin pipes between zones where there are any."""
 
@@ -69,11 +100,10 @@ class Network:
         self.rng = rng
         self.jitter = jitter
         self.uplink_queue = uplink_queue
-        #: (zone, zone) → bytes per second, of the pipe both ways together
-        self.pipes: dict[tuple[str, str], float] = {}
-        self._pipe_free: dict[tuple[str, str], float] = {}
-        #: what has gone through any pipe, bytes of bulk messages
-        self.piped_bytes = 0
+        #: (zone, zone), the lesser name first
+        self.pipes: dict[tuple[str, str], Pipe] = {}
+        #: bytes of bulk messages from one zone into another
+        self.crossed_bytes = 0
         #: (from, to) → when the last control message arrived: a connection keeps its order
         self._last: dict[tuple[Card, Card], float] = {}
 
@@ -168,6 +198,8 @@ class Network:
         now = self.agenda.now
         receiver, size, _, _ = message
         sender.sent_bytes += size
+        if sender.zone != receiver.zone:
+            self.crossed_bytes += size
         sent_at = sender.up_free = sender.bulk_out = now + size / sender.up
         if (receiver.cut_until > now and receiver.loses) or (sender.cut_until > now and sender.loses):
             return
@@ -181,16 +213,16 @@ class Network:
         """The first byte is there, or at the thin pipe between two zones."""
         first = self.agenda.now
         receiver, size, _, _ = message
-        zones = (sender.zone, receiver.zone)
-        if zones[0] != zones[1]:
-            pipe = (min(zones), max(zones))
-            rate = self.pipes.get(pipe)
-            if rate is not None:
-                self.piped_bytes += size
-                first = max(first, self._pipe_free.get(pipe, 0.0))
-                self._pipe_free[pipe] = first + size / rate
-                last = max(last, first + size / rate)
-        self._land(message, sent_at, first, last)
+        pipe = self.pipes.get((min(sender.zone, receiver.zone), max(sender.zone, receiver.zone)))
+        if pipe is None:
+            self._land(message, sent_at, first, last)
+            return
+
+        def through(seconds: float) -> None:
+            now = self.agenda.now
+            self._land(message, sent_at, now, max(last, now + seconds))
+
+        pipe.enter(sender, receiver, size, through)
 
     def _land(self, message: Bulk, sent_at: float, first: float, last: float) -> None:
         """Book the receiver's downlink: the end there is the later of both ends."""

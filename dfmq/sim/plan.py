@@ -68,6 +68,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     #: zones the peers are in, and the rate of the pipe between each two of them (0: no pipe)
     zones: int = 1
     zone_rate: int = 0
+    #: the broker's card is in a zone of its own, else in the first
+    seed_apart: bool = False
 
     # what the broker and its seed are told
     seed_slots: int = 0

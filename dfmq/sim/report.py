@@ -35,7 +35,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     #: bytes over one file's size, of all files together
     source_share: float
     seed_share: float
-    #: through the pipes between zones
+    #: from one zone into another
     zone_share: float
     source_requests: int
     #: receipts, bytes over all that was delivered
@@ -98,7 +98,7 @@ def of(world: World) -> Report:
         virtual_seconds=world.agenda.now,
         source_share=sum(file.served_bytes for file in files) / every_file,
         seed_share=world.seed_bytes / every_file,
-        zone_share=world.network.piped_bytes / every_file,
+        zone_share=world.network.crossed_bytes / every_file,
         source_requests=sum(file.requests for file in files),
         from_source=paths["source"] / delivered,
         from_seed=paths["seed"] / delivered,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
 from random import Random
 
 from dfmq.model.ids import PeerId, TaskId
@@ -12,7 +13,7 @@ from dfmq.sim import faults
 from dfmq.sim.agenda import Agenda
 from dfmq.sim.broker import BrokerProcess
 from dfmq.sim.host import Errand, SimHost
-from dfmq.sim.network import Card, Network
+from dfmq.sim.network import Card, Network, Pipe
 from dfmq.sim.peer import PeerProcess
 from dfmq.sim.plan import Plan
 from dfmq.sim.source import Source, SourceFile
@@ -78,14 +79,14 @@ class World:
             file.has_validators = plan.has_validators
             file.refusals = [("source_failed", False, 1.0)] * plan.refusals
             self.source.files[file.url] = file
-        for one in range(plan.zones):
-            for other in range(one):
-                if plan.zone_rate:
-                    self.network.pipes[f"zone-{other}", f"zone-{one}"] = float(plan.zone_rate)
+        zones = [f"zone-{number}" for number in range(plan.zones)] if plan.zones > 1 else [""]
+        at_home = "zone-seed" if plan.seed_apart else zones[0]
+        if plan.zone_rate:
+            for pair in combinations(sorted({*zones, at_home}), 2):
+                self.network.pipes[pair] = Pipe(self.agenda, float(plan.zone_rate))
         half = plan.latency / 2
-        zone = "zone-0" if plan.zones > 1 else ""
-        self.seed = SimHost(self, 0, "seed", Card("seed", plan.seed_rate, plan.seed_rate, half, zone), is_seed=True)
-        self.hosts = [self._host(number, half) for number in range(1, plan.peers + 1)]
+        self.seed = SimHost(self, 0, "seed", Card("seed", plan.seed_rate, plan.seed_rate, half, at_home), is_seed=True)
+        self.hosts = [self._host(number, half, zones[number % plan.zones]) for number in range(1, plan.peers + 1)]
         for host in self.rng.sample(self.hosts, min(plan.liars, len(self.hosts))):
             host.lies = True
         self.start_broker()
@@ -93,11 +94,10 @@ class World:
             self._settle(host)
         faults.enter(self)
 
-    def _host(self, number: int, half: float) -> SimHost:
+    def _host(self, number: int, half: float, zone: str) -> SimHost:
         plan = self.plan
         slow = (number * plan.slow) % 1.0 + plan.slow >= 1.0 if plan.slow else False
         rate = plan.slow_rate if slow else plan.rate
-        zone = f"zone-{number % plan.zones}" if plan.zones > 1 else ""
         return SimHost(self, number, f"host-{number}", Card(f"host-{number}", rate, rate, half, zone))
 
     def _settle(self, host: SimHost) -> None:

@@ -74,13 +74,12 @@ def test_flags_of_a_peer_become_its_settings(process: FakeProcess, typed: Callab
 
 
 def test_flags_of_a_broker_become_its_settings(process: FakeProcess, typed: Callable[..., int], tmp_path: Path) -> None:
-    flags = (
-        "--listen tcp://*:1 --publish tcp://[::]:2 --api 127.0.0.1:3 --advertise b --seed-slots 5 --seed-up-limit 1k"
-    )
+    flags = "--listen tcp://*:1 --publish tcp://[::]:2 --api 127.0.0.1:3 --advertise b"
+    flags += " --seed-slots 5 --seed-up-limit 1k --zone z"
     assert typed(broker, *flags.split()) == 0
     settings = process.settings
     assert (settings.listen, settings.publish, settings.api) == ("tcp://0.0.0.0:1", "tcp://[::]:2", "127.0.0.1:3")
-    assert (settings.advertise, settings.seed_slots, settings.seed_up_limit) == ("b", 5, 1000)
+    assert (settings.advertise, settings.seed_slots, settings.seed_up_limit, settings.zone) == ("b", 5, 1000, "z")
     assert settings.home == str(tmp_path / "home" / "broker")
 
 

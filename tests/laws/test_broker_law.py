@@ -11,6 +11,7 @@ from dfmq.model import bitfield
 from dfmq.model.ids import TaskId
 from dfmq.wire import messages as said
 
+ZONES = ["", "", "east", "west"]
 CODES = ["stalled", "corrupt", "refused", "unreachable", "cancelled"]
 
 
@@ -38,14 +39,19 @@ class BrokerLaw(RuleBasedStateMachine):
     # ── coming and going ─────────────────────────────────────────────────────────────────────────────────────────
 
     @precondition(lambda self: len(self.swarm.members) < 9)
-    @rule(host=st.integers(1, 6), slots=st.integers(1, 4), seed=st.sampled_from([False] * 5 + [True]))
-    def join(self, host: int, slots: int, seed: bool) -> None:
-        self.swarm.join(host=100 + host, slots=slots, seed=seed)
+    @rule(
+        host=st.integers(1, 6),
+        slots=st.integers(1, 4),
+        seed=st.sampled_from([False] * 5 + [True]),
+        zone=st.sampled_from(ZONES),
+    )
+    def join(self, host: int, slots: int, seed: bool, zone: str) -> None:
+        self.swarm.join(host=100 + host, slots=slots, seed=seed, zone=zone)
 
-    @rule(host=st.integers(1, 6))
-    def join_and_open(self, host: int) -> None:
+    @rule(host=st.integers(1, 6), zone=st.sampled_from(ZONES))
+    def join_and_open(self, host: int, zone: str) -> None:
         if len(self.swarm.members) < 9:
-            self.swarm.opens(self.swarm.join(host=100 + host), TASKS[0])
+            self.swarm.opens(self.swarm.join(host=100 + host, zone=zone), TASKS[0])
 
     @precondition(lambda self: len(self.swarm.members) > 1)
     @rule(number=st.integers(0, 8), how=st.sampled_from(["bye", "unreachable"]))

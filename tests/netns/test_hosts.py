@@ -134,6 +134,26 @@ def test_a_host_that_is_cut_off_is_done_without_and_goes_on_when_it_is_back(host
     assert hosts.requests() == 1
 
 
+def test_a_site_behind_a_thin_link_has_it_as_fast_as_the_link_brings_one_copy(tmp_path: Path) -> None:
+    """Four hosts of 20 Mbit/s behind a link of 20: four copies would take four times as long as one."""
+    with network() as net, House(tmp_path, address="0.0.0.0") as house:
+        net.site("branch", "20mbit")
+        hosts = Hosts(tmp_path, net, house)
+        sites = {"d": "branch", "e": "branch", "f": "branch", "g": "branch"}
+        for name, site in sites.items():
+            net.add(name, "20mbit", site)
+            house.before[name] = net.inside(name)
+        with web_server(net.inside("source"), hosts.address["source"], hosts.folder, hosts.log):
+            _, peers = hosts.start()
+            broker = f"tcp://{hosts.address['broker']}:{PORT}"
+            peers += house.peers(sites, broker, "--zone", "branch")
+            got = [finish(getting) for getting in [hosts.get(peer) for peer in peers]]
+            assert [one.status for one in got] == [0] * 7, got
+            assert all(hosts.output(peer).read_bytes() == hosts.content for peer in peers)
+            assert hosts.requests() == 1
+            assert net.bytes_into("branch") < 1.5 * SIZE
+
+
 def test_a_broker_nobody_can_reach_is_named(hosts: Hosts) -> None:
     """Not even an answer that nobody listens: the packets just go."""
     peer = hosts.house.peers(["a"], f"tcp://{hosts.address['broker']}:{PORT}")[0]

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from dfmq.sim.agenda import Agenda
-from dfmq.sim.network import ENVELOPE_BYTES, Card, Network
+from dfmq.sim.network import ENVELOPE_BYTES, Card, Network, Pipe
 
 MBYTE = 1_000_000
 SIZE = MBYTE - ENVELOPE_BYTES
@@ -185,7 +185,7 @@ def test_what_waits_for_a_forgotten_destination_is_dropped(agenda: Agenda, netwo
 
 
 def test_a_thin_pipe_between_zones_is_shared(agenda: Agenda, network: Network, ear: Ear) -> None:
-    network.pipes["east", "west"] = MBYTE / 2
+    network.pipes["east", "west"] = Pipe(agenda, MBYTE / 2)
     cards = [Card(name, MBYTE, MBYTE, 0.0005, zone) for name, zone in (("a", "east"), ("b", "east"), ("c", "west"))]
     network.bulk(cards[0], cards[2], "c", SIZE, ear.bulk, "one")
     network.bulk(cards[1], cards[2], "c", SIZE, ear.bulk, "two")

@@ -119,6 +119,28 @@ def test_latecomers_slow_peers_and_several_files_at_once(seed: int) -> None:
     assert outcome.source_share == 1.0
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_zones_behind_thin_links_bring_in_one_copy_each(seed: int) -> None:
+    """Twice the peers' rate is what a link carries, where ten copies would take five times as long as one peer does."""
+    world = World(
+        msgspec.structs.replace(
+            SMALL, seed=seed, peers=30, zones=2 + seed % 2, zone_rate=32 * MBIT, seed_apart=seed % 3 == 0, check=17
+        )
+    )
+    world.run()
+    outcome = report.of(world)
+    assert outcome.failed == 0
+    assert outcome.source_share == 1.0
+    apart = world.plan.zones - (not world.plan.seed_apart)
+    assert apart <= outcome.zone_share <= 1.25 * apart
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_zone_that_loses_whom_it_takes_from_brings_it_in_again(seed: int) -> None:
+    outcome = run(small(seed, zones=2, zone_rate=16 * MBIT, crashes=4, freezes=1, cuts=1))
+    assert outcome.source_share == 1.0
+
+
 @pytest.mark.parametrize("size", [0, 1, 32 * KIB, 32 * KIB + 1, 128 * KIB, 128 * KIB - 1])
 def test_contents_of_odd_lengths(size: int) -> None:
     outcome = run(small(3, size=size, digest=size % 2 == 0))
@@ -163,6 +185,9 @@ def test_everything_at_once(seed: int) -> None:
             takes_ranges=chance.random() < 0.8,
             has_validators=chance.random() < 0.8,
             tries=3,
+            zones=(zones := chance.choice((1, 1, 2, 3))),
+            zone_rate=chance.choice((0, 8 * MBIT)),
+            seed_apart=zones > 1 and chance.random() < 0.3,
         )
     )
 

@@ -32,8 +32,9 @@ def proofs(piece: int, generation: bytes) -> bytes:
 class Member:
     """One peer as it sees itself."""
 
-    def __init__(self, peer: PeerId, is_seed: bool) -> None:
+    def __init__(self, peer: PeerId, is_seed: bool, zone: str) -> None:
         self.peer = peer
+        self.zone = zone
         self.is_seed = is_seed
         #: task → generation it was told
         self.opened: dict[TaskId, bytes] = {}
@@ -135,10 +136,10 @@ class Swarm:
 
     # ── what peers do ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def join(self, *, seed: bool = False, host: int | None = None, slots: int = 3) -> Member:
+    def join(self, *, seed: bool = False, host: int | None = None, slots: int = 3, zone: str = "") -> Member:
         self._born += 1
         peer = PeerId(b"%016d" % self._born)
-        member = self.members[peer] = Member(peer, seed)
+        member = self.members[peer] = Member(peer, seed, zone)
         self.hello(member, self._born if host is None else host, slots)
         return member
 
@@ -148,7 +149,13 @@ class Swarm:
         self.say(
             member,
             said.Hello(
-                peer=member.peer, host=named, exchange=endpoint, hints=endpoint, seed=member.is_seed, slots=slots
+                peer=member.peer,
+                host=named,
+                exchange=endpoint,
+                hints=endpoint,
+                seed=member.is_seed,
+                slots=slots,
+                zone=member.zone,
             ),
         )
 

@@ -19,6 +19,8 @@ from dfmq.wire.messages import Notice, Opened, Permit, Quit, Refused, Sealed, So
 from dfmq.wire.topics import ALL
 
 MOST_NEIGHBOURS = 16
+#: of these, at least, from other zones where there are any: a zone may lack what it wants
+FAR_NEIGHBOURS = 4
 #: the field's bound
 MOST_HOSTS_SAID = 65_535
 #: the reader's own trouble, not the source's word: another reader may do better
@@ -92,9 +94,15 @@ class Admission:
         self._scheduler.wants.look_at(task.id, index)
 
     def _neighbours(self, task: Task, index: int) -> list[str]:
-        """Hint endpoints of some others that want or hold the task."""
+        """Hint endpoints of some others that want or hold the task, most of them near."""
         others = list({**task.members, **task.held})
-        drawn = self._rng.sample(others, min(len(others), MOST_NEIGHBOURS + 1))
+        zones = self._desk.zones
+        far = [other for other in others if zones.is_far(index, other)] if zones.are_several else []
+        if far:
+            others = [other for other in others if not zones.is_far(index, other)]
+        most_far = max(FAR_NEIGHBOURS, MOST_NEIGHBOURS + 1 - len(others))
+        drawn = self._rng.sample(far, min(len(far), most_far))
+        drawn += self._rng.sample(others, min(len(others), MOST_NEIGHBOURS + 1 - len(drawn)))
         found = [self._desk.roster.at(other).hints for other in drawn if other != index]
         return [endpoint for endpoint in found if endpoint][:MOST_NEIGHBOURS]
 

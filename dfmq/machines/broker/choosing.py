@@ -14,6 +14,7 @@ from dfmq.machines.broker.health import Health
 from dfmq.machines.broker.leases import Leases, LiveLease
 from dfmq.machines.broker.rates import Rates
 from dfmq.machines.broker.slots import Slots
+from dfmq.machines.broker.zones import EVERYBODY, Zones
 from dfmq.model import bitfield
 
 #: whole holders with room that are looked at for a lease that drags
@@ -26,13 +27,17 @@ Choice = tuple[int, int]
 class Choosing:
     """Law: what it proposes may be granted: the parent has room, holds the piece or is taking it, is not the child, not
     in quarantine, and its own parents lead to somebody who holds the piece and not to the child. A parent that is on
-    probation, or slower than the child, is proposed only for a piece that nobody better holds whole."""
+    probation, or slower than the child, is proposed only for a piece that nobody better holds whole. A parent in
+    another zone is proposed only for a piece that nobody good in the child's zone holds or is getting."""
 
-    def __init__(self, leases: Leases, slots: Slots, rates: Rates, health: Health, rng: random.Random) -> None:
+    def __init__(
+        self, leases: Leases, slots: Slots, rates: Rates, health: Health, zones: Zones, rng: random.Random
+    ) -> None:
         self._leases = leases
         self._slots = slots
         self._rates = rates
         self._health = health
+        self._zones = zones
         self._rng = rng
 
     # ── for a child ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -40,7 +45,7 @@ class Choosing:
     def choices(self, task: Task, child: int) -> Iterator[Choice]:
         """Pieces and their parents for the child, one after the other, until there is nothing at all. Each must be
         granted before the next is asked for. Sampled; only when that finds nothing, everything is looked at."""
-        while (lacking := task.lacking(child)) and (room := self._slots.room & ~(1 << child)):
+        while (lacking := task.lacking(child)) and (room := self._parents(task, child)):
             doubtful = self._doubtful(child)
             later = task.members[child].shunned | self._rates.unwelcome_to(child)
             good, is_found = room & ~(doubtful | later), False
@@ -66,8 +71,15 @@ class Choosing:
         if not doubtful:
             return None
         better = ~(self._doubtful(child) | 1 << child)
-        only_there = bitfield.of(p for p in bitfield.members(lacking) if not task.whole[p] & better)
+        only_there = bitfield.of(
+            p for p in bitfield.members(lacking) if not task.whole[p] & better & self._field(task, child, p)
+        )
         return self._best_of_all(task, child, only_there, doubtful)
+
+    def _parents(self, task: Task, child: int) -> int:
+        """Peers with room that may serve the child something."""
+        room = self._slots.room & ~(1 << child)
+        return room if self._zones.has_way_in(task.id, self._zones.of(child)) else room & self._zones.near(child)
 
     def _doubtful(self, child: int) -> int:
         return self._health.suspected | self._rates.slower_than(child)
@@ -77,6 +89,7 @@ class Choosing:
         whole, taken, takers_of = task.whole, task.taken, self._leases.of_pieces(task.id)
         level_of, chance, candidates = self._slots.level_of, self._rng.random, []
         whole_only = self._rates.slow | self._health.barred
+        far = parents & ~self._zones.near(child)
         acquainted = self._leases.acquainted.get(child, 0)
         if acquainted.bit_count() < ranking.ENOUGH_PARENTS:
             acquainted = 0
@@ -85,6 +98,8 @@ class Choosing:
             if piece in taken:
                 holders |= taken[piece] & ~whole_only if whole_only else taken[piece]
             possible = holders & parents
+            if possible & far:
+                possible &= self._field(task, child, piece)
             if not possible:
                 continue
             rarity, takers = holders.bit_count(), takers_of.get(piece)
@@ -118,7 +133,7 @@ class Choosing:
             if (now := level_of[parent]) != level:
                 if now >= 0:
                     heapq.heappush(candidates, (is_new, now, depth, rarity, chance, piece, parent))
-            elif self._leads_home(task, child, piece, parent):
+            elif self._reaches(task, child, parent) and self._leads_home(task, child, piece, parent):
                 taken |= 1 << piece
                 yield piece, parent
 
@@ -138,10 +153,11 @@ class Choosing:
             parents &= givers
         for parent in bitfield.members(parents):
             offered = self.offered(task, parent) & lacking
-            if whole := offered & task.held.get(parent, 0):
+            is_near = not self._zones.is_far(child, parent)
+            if is_near and (whole := offered & task.held.get(parent, 0)):
                 return ranking.pick(whole, self._rng), parent
             for piece in bitfield.members(offered):
-                if self._leads_home(task, child, piece, parent):
+                if self._field(task, child, piece) >> parent & 1 and self._leads_home(task, child, piece, parent):
                     return piece, parent
         return None
 
@@ -174,10 +190,43 @@ class Choosing:
 
     def may(self, task: Task, child: int, piece: int, parent: int) -> bool:
         """This parent, which offers the piece and has room, may serve it to this child."""
-        doubtful = self._doubtful(child)
-        if doubtful >> parent & 1 and task.whole[piece] & ~(doubtful | 1 << child):
+        field, doubtful = self._field(task, child, piece), self._doubtful(child)
+        if not field >> parent & 1 or not self._reaches(task, child, parent):
+            return False
+        if doubtful >> parent & 1 and task.whole[piece] & field & ~(doubtful | 1 << child):
             return False
         return self._leads_home(task, child, piece, parent)
+
+    def _reaches(self, task: Task, child: int, parent: int) -> bool:
+        """The parent stands in the child's zone, or something may come in from elsewhere now."""
+        return not self._zones.is_far(child, parent) or self._zones.has_way_in(task.id, self._zones.of(child))
+
+    def _field(self, task: Task, child: int, piece: int) -> int:
+        """Among whom a parent for the piece is looked for: in the child's zone, when somebody good there holds it or is
+        getting it and may pass it on, even if the child has to wait for room; else everybody. A bit set."""
+        near = self._zones.near(child)
+        if near == EVERYBODY:
+            return near
+        good = near & ~(self._health.suspected | self._rates.slow | 1 << child)
+        if task.whole.get(piece, 0) & good & ~task.members[child].shunned:
+            return near
+        # Who is getting it and failed the child, waits itself for what comes in.
+        for taker in bitfield.members(task.taken.get(piece, 0) & good):
+            if self._leads_home(task, child, piece, taker):
+                return near
+        return EVERYBODY
+
+    def may_enter(self, task: Task, zone: int, pieces: int) -> int:
+        """Which of these pieces may have to come into the zone, and could: nobody good there holds them,
+        and somebody elsewhere has them and room. Maybe some more."""
+        near = self._zones.peers_of(zone)
+        good, far = near & ~(self._health.suspected | self._rates.slow), self._slots.room & ~near
+        whole, taken = task.whole, task.taken
+        return bitfield.of(
+            piece
+            for piece in bitfield.members(pieces)
+            if not whole.get(piece, 0) & good and (whole.get(piece, 0) | taken.get(piece, 0)) & far
+        )
 
     def _leads_home(self, task: Task, child: int, piece: int, parent: int) -> bool:
         """The chain of parents for the piece ends at somebody who holds it, and the child is not in it."""
@@ -194,18 +243,30 @@ class Choosing:
 
     def relief(self, task: Task, lease: LiveLease) -> int | None:
         """A whole holder with room that will do better than the lease's parent: one that waits itself, or is slow or
-        doubtful, is beaten by any; another only by one that is less loaded."""
-        unfit = self._health.suspected | self._rates.unwelcome_to(lease.child)
+        doubtful, is beaten by any; another only by one that is less loaded. From one zone into another only from a
+        parent that stands elsewhere itself and has failed others, or has not got the piece whole."""
+        suspected = self._health.suspected
+        unfit = suspected | self._rates.unwelcome_to(lease.child)
         whole = task.whole.get(lease.piece, 0)
         good = whole & self._slots.room & ~(unfit | 1 << lease.child | 1 << lease.parent)
+        near, levels = self._zones.near(lease.child), self._slots.level_of
+        if lease.is_far and good & near:
+            return self._least_loaded(good & near)
+        if lease.is_far:
+            if not (suspected | ~whole) >> lease.parent & 1 or self._field(task, lease.child, lease.piece) == near:
+                return None
+        else:
+            good &= near
         if not good:
             return None
-        levels = self._slots.level_of
-        found = min(ranking.sample(good, SAMPLED_RELIEF, self._rng), key=lambda peer: levels[peer])
+        found = self._least_loaded(good)
         if (unfit | ~whole) >> lease.parent & 1:
             return found
         here = levels[lease.parent]
         return found if here < 0 or levels[found] < here else None
+
+    def _least_loaded(self, peers: int) -> int:
+        return min(ranking.sample(peers, SAMPLED_RELIEF, self._rng), key=lambda peer: self._slots.level_of[peer])
 
     # ── for check() ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,6 +10,7 @@ from dfmq.machines.broker.outbox import Outbox
 from dfmq.machines.broker.rates import Rates
 from dfmq.machines.broker.roster import Roster
 from dfmq.machines.broker.slots import Slots
+from dfmq.machines.broker.zones import Zones
 from dfmq.model.settings import BrokerSettings
 
 
@@ -24,13 +25,14 @@ class Desk:
         self.slots = Slots()
         self.rates = Rates()
         self.health = Health()
-        self.leases = Leases(self.slots)
+        self.zones = Zones()
+        self.leases = Leases(self.slots, self.zones)
         self.backsource = BackSource(settings.source.negative_seconds)
         self.outbox = Outbox()
 
     def check(self) -> None:
         """Every book's own law."""
         for book in (
-            self.roster, self.catalog, self.slots, self.rates, self.health, self.leases, self.backsource,
+            self.roster, self.catalog, self.slots, self.rates, self.health, self.zones, self.leases, self.backsource,
         ):  # fmt: skip
             book.check()

@@ -9,6 +9,7 @@ import msgspec
 from dfmq.errors import InvariantViolated
 from dfmq.machines.broker.looks import Looks
 from dfmq.machines.broker.slots import Slots
+from dfmq.machines.broker.zones import Zones
 from dfmq.model import bitfield
 from dfmq.model.ids import LeaseId, TaskId
 
@@ -30,6 +31,8 @@ class LiveLease(msgspec.Struct, eq=False, gc=False):
     look_at: float
     #: parents between the child and one that held the piece whole, when this was granted
     depth: int
+    #: the parent stands in another zone; also counted in Zones
+    is_far: bool
 
 
 _NONE: dict[int, dict[int, LiveLease]] = {}
@@ -38,10 +41,12 @@ _NOBODY: dict[LeaseId, LiveLease] = {}
 
 class Leases:
     """Law: a lease stands in all three indices or in none; a child has at most one lease on a piece; what is booked on
-    a parent is the sum of its leases' costs; every lease is looked at by its deadline."""
+    a parent is the sum of its leases' costs, and into a zone come those of its children from elsewhere; every lease is
+    looked at by its deadline."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, zones: Zones) -> None:
         self._slots = slots
+        self._zones = zones
         self._by_id: dict[LeaseId, LiveLease] = {}
         self._by_parent: dict[int, dict[LeaseId, LiveLease]] = {}
         #: task → piece → child → lease
@@ -68,11 +73,14 @@ class Leases:
             raise InvariantViolated(f"child {child} would take piece {piece} twice or from itself")
         above = takers.get(parent)
         depth = above.depth + 1 if above is not None else 0
+        is_far = self._zones.is_far(child, parent)
+        if is_far:
+            self._zones.enters(task, child)
         lease_id = LeaseId(self._next_id)
         self._next_id += 1
         takers[child] = self._by_id[lease_id] = lease = LiveLease(
-            lease_id, task, piece, child, parent, cost, now, now + seconds, now + min(seconds, patience), depth
-        )
+            lease_id, task, piece, child, parent, cost, now, now + seconds, now + min(seconds, patience), depth, is_far
+        )  # fmt: skip
         self.looks.set(lease_id, lease.look_at)
         served = self._by_parent.get(parent)
         if served is None:
@@ -108,6 +116,8 @@ class Leases:
             if not pieces:
                 del self._by_piece[lease.task]
         self._slots.book(lease.parent, -lease.cost)
+        if lease.is_far:
+            self._zones.entered(lease.task, lease.child)
 
     def forget(self, child: int) -> None:
         """The peer is gone; its leases were ended before. Whoever gets its index may be taken for an acquaintance of
@@ -195,6 +205,7 @@ class Leases:
         if booked != self._slots.booked:
             raise InvariantViolated(f"booked {self._slots.booked}, but the leases cost {booked}")
         self.looks.check()
+        self._zones.check_entering((lease.task, lease.child) for lease in self._by_id.values() if lease.is_far)
 
     def _check_ring(self, lease: LiveLease) -> None:
         if self.taking(lease.task, lease.piece, lease.child) is not lease:

@@ -41,7 +41,8 @@ class BrokerMachine:
         self._now = 0.0
         self._desk = Desk(settings, epoch)
         self._backlog = Backlog(settings.beat_seconds)
-        choosing = Choosing(self._desk.leases, self._desk.slots, self._desk.rates, self._desk.health, rng)
+        desk = self._desk
+        choosing = Choosing(desk.leases, desk.slots, desk.rates, desk.health, desk.zones, rng)
         self._scheduler = Scheduler(self._desk, choosing)
         self._admission = Admission(self._desk, self._scheduler, rng)
         self._discipline = Discipline(self._desk, self._scheduler, self._admission)
@@ -144,9 +145,11 @@ class BrokerMachine:
             self._desk.rates.renew(peer.index, hello.slots, hello.up_limit, hello.down_limit)
         else:
             peer = self._desk.roster.join(hello, self._now)
-            self._desk.rates.join(peer.index, hello.slots, peer.is_seed, hello.up_limit, hello.down_limit)
-            self._desk.slots.join(peer.index, self._desk.rates.capacity(peer.index))
-            self._desk.health.join(peer.host, peer.index)
+            index, desk = peer.index, self._desk
+            zone = desk.zones.join(index, peer.zone)
+            desk.rates.join(index, hello.slots, peer.is_seed, hello.up_limit, hello.down_limit, zone)
+            desk.slots.join(index, desk.rates.capacity(index))
+            desk.health.join(peer.host, index)
         self._desk.outbox.send(
             peer.id,
             Welcome(epoch=self._desk.epoch, notices=self._notices, beat_seconds=self._desk.settings.beat_seconds),
@@ -170,6 +173,8 @@ class BrokerMachine:
             task.claims.pop(index, None)
             task.unhold(index, task.held.get(index, 0))
             self._desk.catalog.untie(task, index)
+        zone = self._desk.zones.of(index)
+        self._desk.zones.leave(index)
         self._desk.slots.leave(index)
         self._desk.leases.forget(index)
         self._desk.rates.leave(index)
@@ -179,7 +184,7 @@ class BrokerMachine:
         for task in unread:
             self._admission.readmit(task, self._now)
         for task in dict.fromkeys([*tasks, *unread]):
-            self._scheduler.stir_if_doubtful(task)
+            self._scheduler.lost_holder(task, zone)
             self._admission.restock(task, self._now)
 
     def _due(self) -> None:
@@ -317,7 +322,7 @@ class BrokerMachine:
         if index in task.members:
             self._scheduler.wants.look_at(task.id, index)
         self._desk.catalog.untie(task, index)
-        self._scheduler.stir_if_doubtful(task)
+        self._scheduler.lost_holder(task, self._desk.zones.of(index))
         self._admission.restock(task, self._now)
 
     def _close(self, peer: Peer, message: said.Close) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
 
@@ -39,6 +40,7 @@ class Rate:
     is_seed: bool
     up_limit: int
     down_limit: int
+    zone: int
     down: int = 0
     up: int = 0
     in_flight: int = USUAL_IN_FLIGHT
@@ -56,21 +58,28 @@ class Rate:
         return min(best, self.up_limit) if self.up_limit else best
 
 
+def _median(rates: Sequence[int]) -> int:
+    return rates[len(rates) // 2] if len(rates) >= LEAST_FOR_MEDIAN else 0
+
+
 class Rates:
-    """Law: `_sorted` holds the known down rates of the peers that are not seeds; each peer whose serving rate is known
-    stands in exactly one rate class; `slow` says who was below a quarter of the median at its last report."""
+    """Law: `_sorted` holds the known down rates of the peers that are not seeds, `_in_zone` those of each zone; each
+    peer whose serving rate is known stands in exactly one rate class; `slow` says who was below a quarter of its
+    zone's median at its last report."""
 
     def __init__(self) -> None:
         self._rates: dict[int, Rate] = {}
         self._sorted: list[int] = []
+        #: behind a thin link a whole zone may be slower than others, and its peers no slow ones among themselves
+        self._in_zone: dict[int, list[int]] = {}
         self._classes: dict[int, int] = {}
         self.slow = 0
         #: mean of what children keep in flight, for seeds have none of their own
         self._in_flight = float(USUAL_IN_FLIGHT)
 
-    def join(self, index: int, slots: int, is_seed: bool, up_limit: int, down_limit: int) -> None:
+    def join(self, index: int, slots: int, is_seed: bool, up_limit: int, down_limit: int, zone: int) -> None:
         """A peer whose rates are not known."""
-        self._rates[index] = Rate(max(1, slots), is_seed, up_limit, down_limit)
+        self._rates[index] = Rate(max(1, slots), is_seed, up_limit, down_limit, zone)
 
     def renew(self, index: int, slots: int, up_limit: int, down_limit: int) -> None:
         """The peer said Hello again: what it measured stays, what is configured may be new."""
@@ -106,6 +115,7 @@ class Rates:
             rate.down = down
             if not rate.is_seed:
                 insort(self._sorted, down)
+                insort(self._in_zone.setdefault(rate.zone, []), down)
         self._weigh(index, rate)
         self._judge(index, rate)
         if rate.rate_class == was_class:
@@ -115,6 +125,10 @@ class Rates:
     def _unlist(self, rate: Rate) -> None:
         if rate.down and not rate.is_seed:
             del self._sorted[bisect_left(self._sorted, rate.down)]
+            near = self._in_zone[rate.zone]
+            del near[bisect_left(near, rate.down)]
+            if not near:
+                del self._in_zone[rate.zone]
 
     def _weigh(self, index: int, rate: Rate) -> None:
         serves = rate.can_serve()
@@ -134,7 +148,7 @@ class Rates:
         rate.rate_class = to
 
     def _judge(self, index: int, rate: Rate) -> None:
-        median = self.median
+        median = _median(self._in_zone.get(rate.zone, ()))
         if not rate.is_seed and rate.down and median and rate.down * SLOW_SHARE < median:
             self.slow |= 1 << index
         else:
@@ -143,8 +157,7 @@ class Rates:
     @property
     def median(self) -> int:
         """Of the known down rates, bytes per second; 0 while too few are known."""
-        known = len(self._sorted)
-        return self._sorted[known // 2] if known >= LEAST_FOR_MEDIAN else 0
+        return _median(self._sorted)
 
     def of(self, index: int) -> Rate:
         """One peer's rates."""
@@ -171,27 +184,29 @@ class Rates:
         return bits
 
     def unwelcome_to(self, child: int) -> int:
-        """The peers to be asked after the others: slower than the child, or than the fast tenth of all children.
-        Whoever has only had slow parents so far looks slow itself, and would get no better ones by its own measure."""
+        """The peers to be asked after the others: slower than the child, or than the fast tenth of its zone. Whoever
+        has only had slow parents so far looks slow itself, and would get no better ones by its own measure."""
         if len(self._classes) < 2:
             return 0
-        fast = self._sorted[len(self._sorted) * 9 // 10] if self._sorted else 0
-        return self._below(max(self._rates[child].down, fast))
+        rate = self._rates[child]
+        near = self._in_zone.get(rate.zone, ())
+        fast = near[len(near) * 9 // 10] if near else 0
+        return self._below(max(rate.down, fast))
 
     def laggards(self) -> int:
         """The peers markedly slower than the fastest child: whoever is slower than some child is among them."""
         return self._below(self._sorted[-1]) if self._sorted else 0
 
-    def terms(self, child: int, parent: int, piece_bytes: int) -> tuple[int, float]:
+    def terms(self, child: int, parent: int, piece_bytes: int, *, is_long: bool = False) -> tuple[int, float]:
         """What a stream takes of the parent's slots, in thousandths: min(child, parent) / parent, and of a seed, whose
         slots are those of usual peers, min(child, seed) / median. And its deadline in seconds: a backstop, for children
         notice stalls themselves; eight times what the piece should take, 30 s at least; where no rate is known
-        64 KiB/s are taken, a modest uplink."""
+        64 KiB/s in all, a modest uplink. `is_long`: it may come by a way of which the peers' rates say nothing."""
         taker, giver = self._rates[child], self._rates[parent]
         down, serves, limit = taker.down, giver.serves, taker.down_limit
         slower = min(down, serves) or down or serves
         expected = piece_bytes * taker.in_flight / slower if slower else piece_bytes / 8 / 65536
-        seconds = max(30.0, 8 * expected)
+        seconds = max(30.0, 8 * expected, piece_bytes / 65536 if is_long else 0.0)
         if limit:
             down = min(down or limit, limit)
         unit = self.median if giver.is_seed else serves
@@ -216,13 +231,16 @@ class Rates:
     def expected_seconds(self, child: int, piece_bytes: int) -> float | None:
         """How long the child usually takes for a piece among its others; None while no rate is known."""
         rate = self._rates[child]
-        down = rate.down if self.slow >> child & 1 else max(rate.down, self.median)
+        median = _median(self._in_zone.get(rate.zone, ()))
+        down = rate.down if self.slow >> child & 1 else max(rate.down, median)
         return piece_bytes * rate.in_flight / down if down else None
 
     def check(self) -> None:
         """See the class's law."""
         if self._sorted != sorted(r.down for r in self._rates.values() if r.down and not r.is_seed):
             raise InvariantViolated("the sorted down rates are not those of the peers")
+        if sorted(down for near in self._in_zone.values() for down in near) != self._sorted:
+            raise InvariantViolated("the zones' down rates are not those of the peers")
         for index, rate in self._rates.items():
             if rate.serves != rate.can_serve():
                 raise InvariantViolated(f"peer {index} can serve {rate.can_serve()}, and {rate.serves} is noted")

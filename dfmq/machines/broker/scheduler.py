@@ -114,7 +114,9 @@ class Scheduler:
         desk = self._desk
         if task.content is None:
             raise InvariantViolated(f"task {task.id.hex()} would be granted and is not known")
-        cost, seconds = desk.rates.terms(child, parent, task.content.cut.piece_length)
+        # What comes from another zone, or by way of somebody who takes it there, is as slow as the link between them.
+        is_long = desk.zones.are_several and (desk.zones.is_far(child, parent) or not task.whole[piece] >> parent & 1)
+        cost, seconds = desk.rates.terms(child, parent, task.content.cut.piece_length, is_long=is_long)
         patience = self._patience(task, child)
         lease = desk.leases.grant(task.id, piece, child, parent, cost, now, seconds, patience)
         task.take(child, piece)
@@ -147,6 +149,10 @@ class Scheduler:
             self.wants.look_at(task.id, lease.child)
         if self.wants.parked:
             self.offer(lease.parent)
+            if self._desk.zones.are_several:
+                # Whoever got the piece by way of this child, in whatever zone, gets it no more.
+                for zone in self._desk.zones.all():
+                    self.let_in(task, zone)
 
     def revoke(self, task: Task, lease: LiveLease) -> None:
         """End a lease and tell the child that it is void; its want counts again."""
@@ -162,6 +168,8 @@ class Scheduler:
         if member is None:
             return
         member.shunned |= 1 << lease.parent
+        if lease.is_far:
+            self._desk.zones.narrow(child)
         member.failures += 1
         if member.failures >= FAILURES_BEFORE_REST:
             doublings = min(member.failures - FAILURES_BEFORE_REST, 16)
@@ -175,6 +183,8 @@ class Scheduler:
         for lease in leases:
             took = now - lease.granted_at
             quickest = min(quickest, took)
+            if lease.is_far:
+                self._desk.zones.widen(child, task.cut.piece_length / took if took else 0.0)
             follows = FOLLOWS_QUICKER if took < usual else FOLLOWS_SLOWER
             usual = usual + (took - usual) * follows if usual else took
             self._desk.leases.end(lease)
@@ -192,6 +202,8 @@ class Scheduler:
         if self.wants.parked:
             for lease in leases:
                 self.offer(lease.parent)
+                if lease.is_far:
+                    self.let_in(task, self._desk.zones.of(child))
 
     # ── leases that drag ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -238,11 +250,18 @@ class Scheduler:
             queue.unmet |= task.available
             self.wants.list(("stir", task.id, 0))
 
-    def stir_if_doubtful(self, task: Task) -> None:
-        """A good holder is lost: where only doubtful ones are left, these may serve now."""
+    def lost_holder(self, task: Task, zone: int) -> None:
+        """A good holder is lost: where only doubtful ones are left, or in its zone none, these or those of other zones
+        may serve now."""
         desk = self._desk
         if task.id in self.wants.parked and desk.slots.room & (desk.health.suspected | desk.rates.laggards()):
             self.stir(task)
+        self.let_in(task, zone)
+
+    def let_in(self, task: Task, zone: int) -> None:
+        """Something may come into a zone from others that could not before."""
+        if self._desk.zones.are_several and task.id in self.wants.parked:
+            self.wants.list(("enter", task.id, zone))
 
     def rated(self, peer: int, change: int, has_room: bool) -> None:
         """The peer's rates are others now: better (1) or worse (-1) as a parent; `has_room`: since just now."""
@@ -251,7 +270,7 @@ class Scheduler:
         if change < 0:
             for task_id in self.wants.parked:
                 if self._desk.catalog.has_peer(peer, task_id):
-                    self.stir_if_doubtful(self._desk.catalog.tasks[task_id])
+                    self.lost_holder(self._desk.catalog.tasks[task_id], self._desk.zones.of(peer))
         if change:
             for task_id in self.wants.queues:
                 self.wants.look_at(task_id, peer)
@@ -281,9 +300,24 @@ class Scheduler:
                 if self._give(task, whom, now):
                     left -= 1
                     self.wants.list(duty)
-            elif (queue := self.wants.parked.get(task_id)) is not None:
+            elif (queue := self.wants.parked.get(task_id)) is None:
+                continue
+            elif what == "enter":
+                self._enter(task, queue, whom, now)
+            else:
                 for child in self._desk.slots.in_order_of_room(queue.parked):
                     self.wants.list(("serve", task_id, child))
+
+    def _enter(self, task: Task, queue: Queue, zone: int, now: float) -> None:
+        """Serve those who may bring something into the zone, first who can pass it on there."""
+        desk = self._desk
+        parked = bitfield.members(queue.parked_bits & desk.zones.peers_of(zone))
+        pieces = self._choosing.may_enter(task, zone, queue.unmet)
+        for child in desk.slots.in_order_of_room(parked):
+            if not desk.zones.has_way_in(task.id, zone):
+                return
+            if task.lacking(child) & pieces or task.members[child].shunned:
+                self.serve(task, child, now)
 
     # ── serving the parked from one parent ───────────────────────────────────────────────────────────────────────
 

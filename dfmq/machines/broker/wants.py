@@ -12,8 +12,9 @@ from dfmq.machines.deadlines import Deadlines
 from dfmq.model import bitfield
 from dfmq.model.ids import TaskId
 
-#: (what to do, task, whom): serve a child; give from a parent that has room; serve everybody who is parked (whom is 0)
-Duty = tuple[Literal["serve", "give", "stir"], TaskId, int]
+#: (what to do, task, whom): serve a child; give from a parent that has room; serve everybody who is parked (whom is 0);
+#: serve those parked in a zone (whom) who may bring something into it
+Duty = tuple[Literal["serve", "give", "stir", "enter"], TaskId, int]
 
 
 @dataclass(slots=True, eq=False)

@@ -17,7 +17,7 @@ class Assembly:
     Law: stored ⊆ proven ⊆ {0 … count-1}; payloads are exactly those of proven minus stored; a chunk is proven once.
     """
 
-    __slots__ = ("_word", "count", "everything", "payloads", "piece", "proofs", "proven", "stored")
+    __slots__ = ("_word", "count", "everything", "payloads", "piece", "proofs", "proven", "stalls", "stored")
 
     def __init__(self, piece: int, count: int, proofs: bytes | None, stored: int = 0) -> None:
         """`proofs`: the broker's word, 16 octets a chunk; None: we read the source and make the proofs ourselves."""
@@ -37,6 +37,8 @@ class Assembly:
         self.stored = stored
         #: chunk → opaque payload, from proof until it is stored: what cut-through sends on
         self.payloads: dict[int, Any] = {}
+        #: leases that brought nothing for too long
+        self.stalls = 0
 
     def learn(self, proofs: bytes) -> None:
         """Take the broker's word on every chunk of the piece."""

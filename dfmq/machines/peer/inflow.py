@@ -21,6 +21,9 @@ FIRST_STALL_SECONDS = 2.0
 STALL_SECONDS = 1.0
 #: "4 × expected seconds per chunk": what a parent's turns among its children may cost.
 STALL_GAPS = 4.0
+#: Each lease on a piece that stalled lets the next one wait twice as long, so often: where the way is thin for so many
+#: streams, to give all of them up and ask anew makes it thinner.
+MOST_DOUBLINGS = 4
 #: How fast a long gap between chunks is forgotten, a chunk.
 GAP_FORGOTTEN = 0.1
 
@@ -227,7 +230,7 @@ class Inflow:
             least, gap = FIRST_STALL_SECONDS, max(self.owner.tally.gap, turn)
         else:
             least, gap = UNKNOWN_STALL_SECONDS, turn
-        return self.heard_at + max(least, STALL_GAPS * gap)
+        return self.heard_at + max(least, STALL_GAPS * gap) * 2.0 ** min(self.assembly.stalls, MOST_DOUBLINGS)
 
     def check(self) -> None:
         """See the class's law."""

@@ -135,6 +135,7 @@ class Leases:
         stop = "" if is_told else "cancelled" if code == "refused" else code
         effects = self._intake.end(inflow, stop, now)
         if code == "stalled":
+            inflow.assembly.stalls += 1
             fields = {"task": self.task, "lease": lease.lease, "piece": inflow.piece, "parent": lease.parent}
             effects.append(Record("stream.stalled", fields))
         if inflow.is_own:

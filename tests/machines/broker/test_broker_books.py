@@ -9,6 +9,7 @@ from dfmq.machines.broker.leases import Leases
 from dfmq.machines.broker.outbox import MOST_LEASES_IN_GRANT, MOST_LEASES_IN_REVOKE, Outbox
 from dfmq.machines.broker.roster import SILENT_BEATS, Roster
 from dfmq.machines.broker.slots import SLOT, Slots
+from dfmq.machines.broker.zones import Zones
 from dfmq.machines.effects import Record, Send
 from dfmq.model.ids import Generation, LeaseId, PeerId, TaskId
 from dfmq.wire import codec, envelope
@@ -56,10 +57,11 @@ def test_nobody_leaves_the_slots_with_streams_booked() -> None:
 
 
 def some_leases(peers: int) -> Leases:
-    slots = Slots()
+    slots, zones = Slots(), Zones()
     for index in range(peers):
         slots.join(index, 4 * SLOT)
-    return Leases(slots)
+        zones.join(index, "")
+    return Leases(slots, zones)
 
 
 def test_a_lease_is_in_every_index_or_in_none() -> None:

@@ -15,9 +15,9 @@ def cost(rates: Rates, child: int, parent: int) -> int:
 def rates_of(*down: int, seed_up: int = 0) -> Rates:
     """Peers 1… with these rates both ways; 0 is a seed."""
     rates = Rates()
-    rates.join(0, 32, True, 0, 0)
+    rates.join(0, 32, True, 0, 0, 0)
     for index, rate in enumerate(down, 1):
-        rates.join(index, 4, False, 0, 0)
+        rates.join(index, 4, False, 0, 0, 0)
         rates.report(index, rate, rate, 3, is_loaded=True)
     if seed_up:
         rates.report(0, 0, seed_up, 0, is_loaded=True)
@@ -119,7 +119,7 @@ def test_who_has_only_had_slow_parents_is_still_given_quick_ones() -> None:
 
 def test_a_configured_limit_counts_before_anything_is_measured() -> None:
     rates = rates_of(10 * MB, 10 * MB)
-    rates.join(3, 4, False, 1 * MB, 2 * MB)
+    rates.join(3, 4, False, 1 * MB, 2 * MB, 0)
     rates.report(3, 10 * MB, 0, 3, is_loaded=False)
     assert rates.slower_than(1) == 1 << 3
     assert cost(rates, child=3, parent=1) == SLOT // 5

@@ -1,0 +1,256 @@
+"""What comes into a zone comes once: near parents first, far ones only for what nobody near holds or is getting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.broker_swarm import PIECES, TASKS, Member, Swarm
+from support.choice_books import CHILD, MB, Books, host
+
+from dfmq.errors import InvariantViolated
+from dfmq.machines.broker.zones import EVERYBODY, LEAST_ENTERING, MOST_ENTERING, Zones
+from dfmq.model import bitfield
+from dfmq.model.ids import PeerId
+from dfmq.wire import messages as said
+
+TASK = TASKS[0]
+
+
+# ── the book ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_who_names_the_same_zone_or_none_stands_near() -> None:
+    zones = Zones()
+    first = zones.join(0, "")
+    assert zones.join(1, "") == first
+    assert (zones.near(0), zones.are_several) == (EVERYBODY, False)
+    second = zones.join(2, "east")
+    assert (zones.near(0), zones.near(2), zones.peers_of(second)) == (0b011, 0b100, 0b100)
+    assert zones.is_far(0, 2)
+    assert not zones.is_far(0, 1)
+    zones.leave(2)
+    zones.check()
+    assert (zones.peers_of(second), zones.all()) == (0, [first])
+    assert zones.join(2, "east") != second, "it begins anew"
+
+
+def test_as_many_come_in_as_are_quick() -> None:
+    zones = Zones()
+    east = zones.join(0, "east")
+    zones.join(1, "west")
+
+    def room() -> int:
+        count = 0
+        while zones.has_way_in(TASK, east):
+            zones.enters(TASK, 0)
+            count += 1
+        for _ in range(count):
+            zones.entered(TASK, 0)
+        return count
+
+    assert room() == LEAST_ENTERING
+    for _ in range(100):
+        zones.widen(0, 8 * MB)
+    assert room() == MOST_ENTERING
+    for _ in range(10):
+        zones.widen(0, 2 * MB)
+    assert LEAST_ENTERING <= room() < MOST_ENTERING, "each is slower than fewer were"
+    for _ in range(100):
+        zones.widen(0, 2 * MB)
+    assert room() == MOST_ENTERING, "that is what the link brings now"
+    zones.narrow(0)
+    assert room() == MOST_ENTERING // 2
+    for _ in range(9):
+        zones.narrow(0)
+    assert room() == LEAST_ENTERING
+    zones.check()
+
+
+def test_a_count_that_is_not_that_of_the_leases_is_noticed() -> None:
+    zones = Zones()
+    zones.join(0, "east")
+    zones.enters(TASK, 0)
+    zones.check_entering([(TASK, 0)])
+    with pytest.raises(InvariantViolated):
+        zones.check_entering([])
+
+
+# ── the choice ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.clause("LEASE-5")
+def test_what_a_near_peer_holds_does_not_come_from_afar() -> None:
+    books = Books(4, zones="eeww")
+    books.task.hold(1, 0b0001)
+    books.task.hold(2, 0b0001)
+    books.task.hold(3, 0b0001)
+    assert books.chosen() == {(0, 1)}
+    assert not books.choosing.may(books.task, CHILD, 0, 2)
+
+
+@pytest.mark.clause("LEASE-5")
+def test_the_child_waits_for_a_near_holder_without_room() -> None:
+    books = Books(3, zones="eew")
+    books.task.hold(1, 0b0001)
+    books.task.hold(2, 0b0001)
+    books.full(1)
+    assert books.chosen() == set()
+
+
+@pytest.mark.clause("LEASE-5")
+def test_what_a_near_peer_is_getting_does_not_come_from_afar() -> None:
+    books = Books(3, zones="eew")
+    books.task.hold(2, 0b0001)
+    books.takes(1, 0, 2)
+    assert books.chosen() == {(0, 1)}
+
+
+def test_what_comes_to_a_near_peer_by_way_of_the_child_comes_in_anew() -> None:
+    books = Books(4, zones="eeww")
+    books.task.hold(2, 0b0001)
+    books.takes(1, 0, CHILD)
+    assert books.chosen() == {(0, 2)}, "1 waits for the child, which has lost its own parent"
+
+
+def test_a_near_holder_that_is_slow_on_probation_or_has_failed_the_child_keeps_nothing_out() -> None:
+    def books(zones: str = "eeeeeew") -> Books:
+        made = Books(7, zones=zones)
+        made.task.hold(1, 0b0001)
+        made.task.hold(6, 0b0001)
+        return made
+
+    on_probation = books()
+    on_probation.health.blame(host(1), host(3), 0.0)
+    assert on_probation.chosen() == {(0, 6)}
+    failed = books()
+    failed.task.members[CHILD].shunned = 0b10
+    assert failed.chosen() == {(0, 6)}
+    slow = books()
+    for index in range(2, 6):
+        slow.rate(index, 8 * MB)
+    slow.rate(1, MB)
+    assert slow.rates.slow == 0b10
+    assert slow.chosen() == {(0, 6)}
+
+
+def test_a_near_holder_slower_than_the_child_serves_it_all_the_same() -> None:
+    """A better one elsewhere would mean a second copy; neither of them would mean none."""
+    books = Books(3, zones="eew")
+    books.task.hold(1, 0b0001)
+    books.task.hold(2, 0b0001)
+    books.rate(CHILD, 8 * MB)
+    books.rate(1, 2 * MB)
+    books.rate(2, 8 * MB)
+    assert books.chosen() == {(0, 1)}
+
+
+def test_a_zone_that_is_slow_as_a_whole_has_no_slow_peers() -> None:
+    books = Books(12, zones="eeeeeewwwwww")
+    for index in range(12):
+        books.rate(index, (8 if index < 6 else 1) * MB)
+    assert books.rates.slow == 0
+    books.rate(3, MB)
+    assert books.rates.slow == 0b1000
+
+
+def test_a_lease_that_drags_is_moved_within_the_zone_only() -> None:
+    books = Books(4, zones="eeww")
+    books.task.hold(2, 0b0001)
+    books.task.hold(3, 0b0001)
+    lease = books.takes(CHILD, 0, 2)
+    assert lease.is_far
+    assert books.choosing.relief(books.task, lease) is None, "the link may be what is slow"
+    books.health.blame(host(2), host(3), 0.0)
+    assert books.choosing.relief(books.task, lease) == 3
+    books.task.hold(1, 0b0001)
+    assert books.choosing.relief(books.task, lease) == 1
+
+    near = Books(4, zones="eeww")
+    near.task.hold(2, 0b0001)
+    near.takes(1, 0, 3)
+    assert near.choosing.relief(near.task, near.takes(CHILD, 0, 1)) is None
+
+
+# ── the swarm ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TwoZones:
+    """A seed in the west that holds everything, and children in the east that want three pieces each."""
+
+    def __init__(self, children: int) -> None:
+        self.swarm = Swarm()
+        self.seed = self.swarm.join(seed=True, slots=200, zone="west")
+        first = self.swarm.join(zone="west")
+        self.swarm.opens(first, TASK, 0)
+        for permit in list(self.seed.permits):
+            self.swarm.sources(self.seed, permit)
+        self.swarm.leaves(first)
+        self.children = [self.swarm.join(zone="east") for _ in range(children)]
+        for child in self.children:
+            self.swarm.opens(child, TASK, 3)
+
+    def entering(self) -> Iterator[tuple[Member, said.Lease]]:
+        for child in self.children:
+            for _, lease in child.leases.values():
+                if lease.parent == self.seed.peer:
+                    yield child, lease
+
+
+@pytest.mark.clause("LEASE-5")
+def test_each_piece_comes_into_a_zone_once_and_few_at_a_time() -> None:
+    two = TwoZones(12)
+    came: list[int] = []
+    for _ in range(400):
+        entering = list(two.entering())
+        pieces = [lease.piece for _, lease in entering]
+        assert len(set(pieces)) == len(pieces) <= LEAST_ENTERING + 2
+        found = next(((child, lease) for child in two.children for _, lease in child.leases.values()), None)
+        if found is None:
+            break
+        child, lease = entering[0] if entering else found
+        came += [lease.piece] * bool(entering)
+        two.swarm.has(child, lease.lease)
+        two.swarm.say(child, said.Want(task=TASK, count=1))
+    assert all(child.has(TASK) == bitfield.full(PIECES) for child in two.children)
+    assert sorted(came) == list(range(PIECES))
+
+
+@pytest.mark.parametrize("how", ["fails", "leaves", "closes"])
+def test_when_who_brings_it_in_is_gone_another_does(how: str) -> None:
+    two = TwoZones(2)
+    bringing, waiting = two.children
+    for piece in [lease.piece for _, lease in two.entering()]:
+        child = next(child for child, lease in two.entering() if lease.piece == piece)
+        if child is waiting:
+            bringing, waiting = waiting, bringing
+    before = {lease.piece for child, lease in two.entering() if child is bringing}
+    if how == "fails":
+        for lease_id in list(bringing.leases):
+            two.swarm.fails(bringing, lease_id, "cancelled")
+        two.swarm.closes(bringing, TASK)
+    elif how == "leaves":
+        two.swarm.leaves(bringing)
+    else:
+        two.swarm.closes(bringing, TASK)
+    two.swarm.settle()
+    assert waiting.has(TASK) == bitfield.full(PIECES)
+    assert before, "it was bringing something in"
+
+
+def test_when_a_zone_loses_its_only_holder_others_are_asked() -> None:
+    two = TwoZones(0)
+    holder = two.swarm.join(zone="east", slots=1)
+    two.swarm.say(holder, said.Held(task=TASK, generation=two.swarm.generation[TASK], held=bytes([0b111111])))
+    children = [two.swarm.join(zone="east") for _ in range(3)]
+    for child in children:
+        two.swarm.opens(child, TASK, 1)
+
+    def parents() -> set[PeerId]:
+        return {PeerId(lease.parent) for child in children for _, lease in child.leases.values()}
+
+    assert two.seed.peer not in parents()
+    two.swarm.say(holder, said.Lost(task=TASK, all_pieces=True))
+    assert two.seed.peer in parents()
+    two.swarm.settle()
+    assert all(child.has(TASK) for child in children)
