@@ -32,7 +32,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dfmq.cli.quantities import parse_rate, show_bytes, show_rate
+from dfmq.cli.amounts import show_bytes, show_rate
+from dfmq.cli.quantities import parse_rate
 
 MIB = 1 << 20
 WORDS = ("source", "seed", "peers", "store")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
 
 from dfmq.errors import DfmqError, InvariantViolated, NoSpace, StoreError
 
-#: typing's own takes 3 CPU-ms to load, and click 30: dfmq-get may need neither
+#: typing's own takes 3 CPU-ms to load, contextlib and collections.abc another 3, and click 30: dfmq-get may need none
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
     from typing import NoReturn
 
     import click
@@ -37,7 +36,7 @@ def run_click(command: click.Command, name: str, known: object = None) -> int:
 
     try:
         # Not command.main(): that would end the process on a closed pipe, and by its own rules.
-        with writing():
+        with Writing():
             # Nothing is written here but --help and --version.
             made = command.make_context(name, sys.argv[1:], obj=known)
         with made as context:
@@ -71,7 +70,7 @@ def _judged(act: Callable[[], int], name: str) -> int:
     status = 0
     try:
         status = act()
-        with writing():
+        with Writing():
             sys.stdout.flush()
     except KeyboardInterrupt:
         # The ^C on a terminal has no line end.
@@ -92,20 +91,20 @@ def _judged(act: Callable[[], int], name: str) -> int:
     return status
 
 
-@contextlib.contextmanager
-def writing() -> Iterator[None]:
-    """What standard output does not take, as a failure with a name: NoSpace, StoreError. That nobody reads it any more
-    stays BrokenPipeError."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
-        raise kind(
-            f"standard output: {error.strerror}; what was to be said there is missing, outputs are not: "
-            "make room where it leads, or lead it elsewhere"
-        ) from error
+class Writing:
+    """Inside: what standard output does not take is a failure with a name, NoSpace or StoreError. That nobody reads it
+    any more stays BrokenPipeError."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+            raise kind(
+                f"standard output: {error.strerror}; what was to be said there is missing, outputs are not: "
+                "make room where it leads, or lead it elsewhere"
+            ) from error
 
 
 class _Heedless(io.FileIO):
@@ -154,9 +153,11 @@ def leave(status: int) -> NoReturn:
     """End the process as it is: to take its modules apart, for a system that frees all of it anyway, would be a tenth
     of the CPU time of a short command. All files and sockets must be closed."""
     for stream in (sys.stdout, sys.stderr):
-        # Standard output was flushed where that could fail.
-        with contextlib.suppress(OSError, ValueError):
+        try:
             stream.flush()
+        except (OSError, ValueError):
+            # Standard output was flushed where that could fail.
+            continue
     os._exit(status)
 
 

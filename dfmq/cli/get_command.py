@@ -186,7 +186,7 @@ class _Way:
 
 
 def _get_one(request: Request, output: str | None, directory: Path, way: _Way, report: Report) -> int:
-    from dfmq.edges.output import check_target
+    from dfmq.edges.targets import check_target
     from dfmq.errors import SettingsError
     from dfmq.model.task import file_name
     from dfmq.nodes.errands import Errand
@@ -205,7 +205,7 @@ def _get_one(request: Request, output: str | None, directory: Path, way: _Way, r
 
 def _get_list(path: str, directory: Path, maker: Maker, way: _Way, jobs: int, report: Report) -> int:
     from dfmq.cli.batch import Plan, read_list
-    from dfmq.edges.output import check_target
+    from dfmq.edges.targets import check_target
 
     plan = Plan(directory, check_target)
     plan.add_all(read_list(path), maker)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from dfmq.cli.ending import writing
+from dfmq.cli.amounts import show_bytes, show_rate, show_seconds
+from dfmq.cli.ending import Writing
 from dfmq.cli.lines import LINE_SECONDS, failure_line, note_line, printable, progress_line, receipt_line
-from dfmq.cli.quantities import show_bytes, show_rate, show_seconds
 from dfmq.errors import DfmqError, StoreError
 from dfmq.model.task import shown
 from dfmq.nodes.errands import Errand, Placed
@@ -90,7 +90,7 @@ class Report:
         """A line on `out`. Where that takes no more, what is to be got is got all the same."""
         if self.unwritten is None:
             try:
-                with writing():
+                with Writing():
                     print(line, file=self.out, flush=True)
             except StoreError as error:
                 self.unwritten = error

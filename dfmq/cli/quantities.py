@@ -1,9 +1,10 @@
-"""Sizes, rates and durations as people type them, and as they are printed. Knows no setting and no flag."""
+"""Sizes, rates and durations as people type them. Knows no setting and no flag."""
 
 from __future__ import annotations
 
 import re
 
+from dfmq.cli.amounts import show_bytes
 from dfmq.errors import SettingsError
 
 #: SI prefixes are decimal, IEC prefixes binary; a bare K, M, G, T counts as SI, as disk and network makers count.
@@ -90,32 +91,3 @@ def parse_duration(text: str) -> float:
     if total > MOST_SECONDS:
         raise SettingsError(f"{text!r} is longer than dfmq can wait; write 0 for no end")
     return total
-
-
-def show_bytes(count: float) -> str:
-    """A size to read: `1.5 GiB`, `312 B`."""
-    if count < 1024:
-        return f"{count:.0f} B"
-    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        count /= 1024
-        # 1023.95 would be printed as 1024.0 of the smaller unit
-        if count < 1023.95 or unit == "PiB":
-            break
-    return f"{count:.1f} {unit}"
-
-
-def show_rate(bytes_per_second: float) -> str:
-    """A rate to read: `117.3 MiB/s`."""
-    return f"{show_bytes(bytes_per_second)}/s"
-
-
-def show_seconds(seconds: float) -> str:
-    """A duration to read: `0.42 s`, `8.3 s`, `3m20s`, `2h05m`."""
-    if seconds < 1:
-        return f"{seconds:.2f} s"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

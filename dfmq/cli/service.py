@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from dfmq import __version__
-from dfmq.cli.ending import writing
+from dfmq.cli.ending import Writing
 from dfmq.errors import DfmqError, SettingsError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -76,7 +76,7 @@ class Herald:
             where, *others = (item for item in endpoints.items() if isinstance(item[1], str) and item[1])
             more = "".join(f", {role} {endpoint}" for role, endpoint in others)
             said = f"{self._node} listens at {where[1]}{more}"
-        with writing():
+        with Writing():
             print(said, flush=True)
         self._tell(b"ready\n")
 

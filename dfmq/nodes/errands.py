@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from dfmq.edges.output import is_stream, look, pour, pour_on
+from dfmq.edges.streams import pour, pour_on
+from dfmq.edges.targets import is_stream, look
 from dfmq.errors import DfmqError, Interrupted, StoreError, TimedOut, from_code
 from dfmq.model.task import Request
 from dfmq.nodes.get import Heard, HostPeer, PeerDied

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfmq.cli.quantities import parse_duration, parse_rate, parse_size, show_bytes, show_rate, show_seconds
+from dfmq.cli.amounts import show_bytes, show_rate, show_seconds
+from dfmq.cli.quantities import parse_duration, parse_rate, parse_size
 from dfmq.errors import SettingsError
 
 

@@ -4,6 +4,7 @@ with a peer is shown in test_get_command."""
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +24,14 @@ from dfmq.wire.messages import Get, Message, Progress, Release
 
 URL = "http://source/data.bin"
 
+#: what a plain URL is, said once more
+PLAIN_URL = re.compile(r"(?:https?://[A-Za-z0-9.-]*[A-Za-z0-9](?::([1-9][0-9]*))?|file://)/[A-Za-z0-9._~+=,/-]*\Z")
+
 _FLAGS = "-q --quiet --no-source --json -o --output --home --broker --tag -oX --output=y - --"
 _VALUES = f"x a/b . .. tcp://b:1 {URL} file:///a/b http://h/ http://h/.. ftp://h/x"
 words = st.sampled_from([*_FLAGS.split(), *_VALUES.split(), ""])
 urls = st.text(st.sampled_from("ahtps:/.-_~%@?#&=+,0189[] \tüZ"), max_size=30)
-plain_urls = st.from_regex(quick._PLAIN_URL, fullmatch=True)
+plain_urls = st.from_regex(PLAIN_URL, fullmatch=True)
 command_lines = st.lists(words | urls.map("http://".__add__) | plain_urls, max_size=6)
 
 
@@ -40,10 +44,21 @@ def test_what_is_taken_for_plain_is_the_same_to_the_whole_command(arguments: lis
     meant = {"url", "output", "home", "brokers", "quiet", "no_source"}
     assert not any(value for name, value in read.items() if name not in meant)
     assert plain.url == read["url"]
-    assert plain.target == Path(read["output"] or file_name(read["url"]))
+    assert plain.target == str(Path(read["output"] or file_name(read["url"])))
     assert plain.home == (read["home"] and str(Path(read["home"]).absolute())) or plain.home == "/home"
     assert plain.brokers == set(read["brokers"])
     assert (plain.quiet, plain.no_source) == (read["quiet"], read["no_source"])
+
+
+@given(plain_urls | urls | urls.map("http://".__add__) | urls.map("http://h:".__add__))
+def test_a_url_is_plain_as_the_expression_for_it_says(url: str) -> None:
+    found = PLAIN_URL.match(url)
+    assert quick._is_plain(url) == (found is not None and int(found[1] or 1) <= 65_535)
+
+
+@given(st.text(st.sampled_from("/.ab-"), min_size=1))
+def test_an_output_is_shown_as_a_path_is(name: str) -> None:
+    assert quick._path(name) == str(Path(name))
 
 
 @given(plain_urls)
@@ -99,10 +114,11 @@ def test_a_peer_without_a_broker_is_told_of_unless_quiet(here: Path, capsys: pyt
 
 
 def test_nothing_is_loaded_for_it_that_takes_long(here: Path) -> None:
+    heavy = "click", "msgspec", "zmq", "typing", "inspect", "asyncio", "re", "pathlib", "contextlib"
     code = (
         "import sys; from dfmq.cli import quick; "
         f"print(quick.attempt([{URL!r}, '-q'], {{'DFMQ_HOME': {str(here / 'home')!r}}}, quick.Known()), "
-        "[name for name in ('click', 'msgspec', 'zmq', 'typing', 'inspect', 'asyncio') if name in sys.modules])"
+        f"[name for name in {heavy} if name in sys.modules])"
     )
     with FakePeer(here / "home"):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)

@@ -11,7 +11,8 @@ import pytest
 from support.disk import small_disk
 
 from dfmq.edges import output
-from dfmq.edges.output import check_target, place
+from dfmq.edges.output import place
+from dfmq.edges.targets import check_target
 from dfmq.errors import NoSpace, SettingsError, StoreError
 
 OCTETS = os.urandom(3 << 20)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dfmq.edges.output import check_target, is_stream, place, pour, pour_on
+from dfmq.edges.output import place
+from dfmq.edges.streams import pour, pour_on
+from dfmq.edges.targets import check_target, is_stream
 from dfmq.errors import NoSpace, SettingsError, StoreError, TimedOut
 
 OCTETS = os.urandom(3 << 20)
@@ -171,7 +173,7 @@ def test_who_has_it_and_reads_no_more_is_waited_for_no_longer_than_is_allowed(
     stored: Path, ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = ends
-    monkeypatch.setattr("dfmq.edges.output._LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("dfmq.edges.streams._LOOK_SECONDS", 0.001)
     with pytest.raises(TimedOut):
         pour_on(stored, writing, Patience(300))
     got = os.read(reading, 1 << 16)
