@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: A living peer answers in milliseconds. One that does not is judged by the whole command.
 PATIENCE_SECONDS = 2.0
-#: The peer is asked whether it lives after so long without a word; it says how far it is every second.
+#: The peer is asked whether it lives after so long without a word; it says how far it is every second and a half.
 SILENCE_SECONDS = 2.0
 
 _FLAGS = {"-q": "quiet", "--quiet": "quiet", "--no-source": "no_source"}
@@ -187,7 +187,7 @@ class _Talk:
             self._is_open = True
             self._began_at = time.monotonic()
             request = {"url": self._plain.url}
-            get = {"op": "get", "get": _GET, "request": request, "no_source": self._plain.no_source}
+            get = {"op": "get", "get": _GET, "request": request, "no_source": self._plain.no_source, "unwatched": True}
             # Should it die, its successor is to have its brokers.
             self._say(*([] if self._is_asked else [_ASK]), get)
             return self._until_done()

@@ -375,6 +375,8 @@ class Get(Message, frozen=True, tag="get"):
     #: bytes per second, 0 none
     limit: Rate = 0
     no_source: bool = False
+    #: nobody is shown how far it is: progress is a sign of life
+    unwatched: bool = False
 
 
 class Release(Message, frozen=True, tag="release"):

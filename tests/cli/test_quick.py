@@ -101,7 +101,7 @@ def test_a_plain_get_is_done_with_three_words(here: Path) -> None:
         assert attempt(here, "-q") == 0
         peer.die()
     assert peer.asks == 1
-    assert peer.gets == [Get(get=1, request=Request(url=URL))]
+    assert peer.gets == [Get(get=1, request=Request(url=URL), unwatched=True)]
     (release,) = peer.releases
     assert release == Release(get=1, linked=True, ctime_before=release.ctime_before, ctime_after=release.ctime_after)
     assert 0 < release.ctime_before <= release.ctime_after
@@ -231,5 +231,5 @@ def test_a_line_is_said_every_five_seconds_as_the_whole_command_says_it(
 
 
 def test_what_it_says_is_what_the_codec_would_say() -> None:
-    said = msgpack.packb({"op": "get", "get": 1, "request": {"url": URL}, "no_source": True})
-    assert codec.local_hears.decode(said) == Get(get=1, request=Request(url=URL), no_source=True)
+    said = msgpack.packb({"op": "get", "get": 1, "request": {"url": URL}, "no_source": True, "unwatched": True})
+    assert codec.local_hears.decode(said) == Get(get=1, request=Request(url=URL), no_source=True, unwatched=True)

@@ -125,7 +125,7 @@ EXAMPLES: dict[str, Message] = {
         messages.Answer(
             pid=4242, software="dfmq 0.1.0", brokers=["tcp://192.0.2.9:7400"], alone=True, broker_seen=True
         ),
-        messages.Get(get=1, request=REQUEST, limit=20_000_000, no_source=True),
+        messages.Get(get=1, request=REQUEST, limit=20_000_000, no_source=True, unwatched=True),
         messages.Release(
             get=1, linked=True, ctime_before=1_795_000_000_000_000_000, ctime_after=1_795_000_000_004_000_000
         ),

@@ -17,6 +17,8 @@ from dfmq.wire.messages import Done, Get, Progress, Receipt, Sorry
 PROGRESS_SECONDS = 0.5
 #: The first one comes so soon: most small contents are here before that, and of these Done says it all.
 FIRST_PROGRESS_SECONDS = 0.1
+#: Where nobody watches it is only a sign of life: a client asks whether we live after two seconds without one.
+UNWATCHED_SECONDS = 1.5
 #: Said at least so often, changed or not, so that a displayed rate falls when nothing comes.
 LEAST_OFTEN_SECONDS = 1.0
 #: How much a new sample of the rate counts.
@@ -42,6 +44,7 @@ class Wish:
     limit: int
     no_source: bool
     since: float
+    is_unwatched: bool = False
     standing: Standing = "waiting"
     #: what it was told is done
     generation: bytes = b""
@@ -94,6 +97,7 @@ class Clients:
             message.limit,
             message.no_source,
             now,
+            message.unwatched,
         )
         self._wishes[client, message.get] = wish
         self._by_task.setdefault(task, []).append(wish)
@@ -125,7 +129,7 @@ class Clients:
         self._kept_limits.pop(wish.task, None)
         self._kept_until.clear(wish.task)
         self._meters.setdefault(wish.task, _Meter(now))
-        self._due.set(wish.task, now + FIRST_PROGRESS_SECONDS)
+        self._due.set(wish.task, now + self._wait(wish.task, FIRST_PROGRESS_SECONDS))
 
     def remove(self, wish: Wish) -> None:
         """Released, refused, or its client is lost."""
@@ -181,6 +185,10 @@ class Clients:
         """When progress is due, or a kept limit is over."""
         return min((at for at in (self._due.next(), self._kept_until.next()) if at is not None), default=None)
 
+    def _wait(self, task: TaskId, seconds: float) -> float:
+        """Until progress is due, `seconds` where somebody watches."""
+        return seconds if any(not wish.is_unwatched for wish in self.of_task(task, "joined")) else UNWATCHED_SECONDS
+
     def due(self, now: float) -> list[TaskId]:
         """Tasks whose progress is due now; `progress` is to be called for each."""
         for task in self._kept_until.due(now):
@@ -192,7 +200,7 @@ class Clients:
     ) -> list[PeerEffect]:
         """Tell how far it is, if that is news."""
         meter = self._meters[task]
-        self._due.set(task, now + PROGRESS_SECONDS)
+        self._due.set(task, now + self._wait(task, PROGRESS_SECONDS))
         # What an earlier life left was not fetched, however fast it is there.
         fetched = held - receipt.from_store
         if now > meter.at:

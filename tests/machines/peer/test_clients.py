@@ -20,8 +20,10 @@ from dfmq.wire.messages import Done, Get, Progress, Receipt, Sorry
 SECRET = Request(url=REQUEST.url, headers=(("Authorization", "Bearer x"),))
 
 
-def joined(clients: Clients, name: bytes, number: int = 1, limit: int = 0, now: float = 0.0) -> Wish:
-    wish = clients.add(name, Get(get=number, request=REQUEST, limit=limit), TASK, now)
+def joined(
+    clients: Clients, name: bytes, number: int = 1, limit: int = 0, now: float = 0.0, *, unwatched: bool = False
+) -> Wish:
+    wish = clients.add(name, Get(get=number, request=REQUEST, limit=limit, unwatched=unwatched), TASK, now)
     clients.join(wish, now)
     return wish
 
@@ -43,6 +45,23 @@ def test_progress_is_told_soon_and_then_at_most_twice_a_second() -> None:
     assert told(progress(clients, 0, FIRST_PROGRESS_SECONDS)) == [(b"a", Progress)]
     count = sum(len(progress(clients, tick, FIRST_PROGRESS_SECONDS + tick / 1000)) for tick in range(1, 1001))
     assert count == 1 / PROGRESS_SECONDS
+    clients.check()
+
+
+def test_where_nobody_watches_progress_is_only_a_sign_of_life() -> None:
+    clients = Clients(Alarm())
+    joined(clients, b"a", unwatched=True)
+    at = [tick / 10 for tick in range(1, 101) if progress(clients, tick, tick / 10)]
+    assert at == [1.5, 3.0, 4.5, 6.0, 7.5, 9.0]
+    clients.check()
+
+
+def test_one_who_watches_is_told_as_often_as_an_eye_needs_whoever_else_waits() -> None:
+    clients = Clients(Alarm())
+    joined(clients, b"a", unwatched=True)
+    joined(clients, b"b", now=1.0)
+    assert told(progress(clients, 1, 1.0 + FIRST_PROGRESS_SECONDS)) == [(b"a", Progress), (b"b", Progress)]
+    assert told(progress(clients, 2, 1.0 + FIRST_PROGRESS_SECONDS + PROGRESS_SECONDS)) != []
     clients.check()
 
 
