@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dfmq.edges import addresses, metrics
+from dfmq.edges import addresses, background, metrics
 from dfmq.edges.bus import sockets
 from dfmq.edges.bus.local import INPROC, local_endpoint
 from dfmq.edges.journal import Journal
@@ -90,6 +90,8 @@ def run_broker(settings: BrokerSettings, ready: Ready) -> int:
 
 
 def _run(home: str, node: str, inhabit: Callable[[_House], Awaitable[dict[str, Any]]], ready: Ready) -> int:
+    # Before there are other threads: they are scheduled as this one is.
+    background.stand_back()
     lock = HomeLock(Path(home))
     lock.acquire()
     try:

@@ -42,6 +42,15 @@ def test_ten_that_start_at_once_share_one_peer_and_one_read(house: House, source
     assert source.bytes_sent("/x") == len(CONTENT)
 
 
+def test_nodes_stand_back_in_all_their_threads_and_what_starts_them_does_not(house: House) -> None:
+    broker = house.broker()
+    for node in (broker, house.peer("peer", broker)):
+        threads = [int(name) for name in os.listdir(f"/proc/{node.popen.pid}/task")]
+        assert len(threads) >= 4, "the loop, ZeroMQ's two, the store's"
+        assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 def test_a_started_peer_outlives_its_starter_and_ends_when_idle(
     house: House, source: FaultySource, tmp_path: Path
 ) -> None:
