@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -138,7 +139,7 @@ def test_bytes_that_are_no_zeromq_on_every_port(house: House, nodes: list[Node],
 
 
 def test_a_neighbour_that_talks_rot_is_not_listened_to(house: House, nodes: list[Node], source: FaultySource) -> None:
-    """Its hints come as frames of every kind, to whoever the broker told to hear it."""
+    """Its hints come as frames of every kind, to whoever the broker told to hear it, and who does while it is quiet."""
     content = os.urandom(6 * MIB)
     url = source.put("/neighbour", content, rate=2_000_000, headers=FRESH)
     request = Request(url=url)
@@ -157,7 +158,11 @@ def test_a_neighbour_that_talks_rot_is_not_listened_to(house: House, nodes: list
                 raw.hints.send_multipart(frames)
             return len(nodes[1].records("message.refused")) > refused
 
-        until("the rot is heard", is_heard)
+        nodes[0].popen.send_signal(signal.SIGSTOP)
+        try:
+            until("the rot is heard", is_heard)
+        finally:
+            nodes[0].popen.send_signal(signal.SIGCONT)
         out, err = getting.communicate(timeout=60)
         assert getting.returncode == 0, (out, err)
     assert output.read_bytes() == content

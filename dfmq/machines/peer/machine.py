@@ -195,6 +195,7 @@ class PeerMachine:
         effects += session.deadline(now, is_active=bool(self._downloads), down_rate=down_rate, up_rate=up_rate)
         if state == "welcomed" and session.state != "welcomed":
             effects += self._orders.lost_broker(now)
+        effects += self._neighbours.heed(is_of_use=session.is_doubtful(now))
         return effects + self._gets.deadline(now) + self._fetching.pace()
 
     # ── chunks ────────────────────────────────────────────────────────────────────────────────────────────────

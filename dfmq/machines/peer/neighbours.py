@@ -1,5 +1,5 @@
 """Hints between neighbours, so that peers carry on while no broker answers. Hints only: while a broker answers, nothing
-here decides anything."""
+here decides anything, and nobody is listened to."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Neighbours:
     """What is heard from neighbours and said to them.
 
     Law: only tasks listened to are remembered, at most MOST_HOLDERS holders a piece, MOST_PROOF_BYTES a task; a piece
-    that is to be told is told within GATHER_SECONDS.
+    that is to be told is told within GATHER_SECONDS; while no broker answers, everybody who was named is listened to.
     """
 
     def __init__(self, me: PeerId, rng: random.Random, alarm: Alarm) -> None:
@@ -57,7 +57,12 @@ class Neighbours:
         #: where our own hints are heard; "": nowhere
         self.hints = ""
         self._rumours: dict[TaskId, dict[int, Rumour]] = {}
+        #: whom the broker has named for each task
         self._listened: dict[TaskId, list[str]] = {}
+        #: the broker answers, and has not been quiet for long
+        self._is_needless = False
+        #: named, and not listened to yet
+        self._unheard: set[TaskId] = set()
         self._remind_at: float | None = None
         #: pieces that are to be told, bit sets, and when
         self._untold: dict[TaskId, int] = {}
@@ -65,16 +70,36 @@ class Neighbours:
         self._next_lease = OWN_LEASES_FROM + rng.getrandbits(61)
 
     def listen(self, task: TaskId, endpoints: list[str]) -> list[PeerEffect]:
-        """Hear these on a task; [] ends it and forgets what was heard."""
+        """Hear these on a task, when that is of use; [] ends it and forgets what was heard."""
         wanted = [endpoint for endpoint in endpoints if endpoint != self.hints]
         before = self._listened.get(task, [])
+        is_heard = bool(before) and task not in self._unheard
         if endpoints:
             self._listened[task] = wanted
             self._rumours.setdefault(task, {})
         else:
             self._listened.pop(task, None)
             self._rumours.pop(task, None)
-        return [] if wanted == before else [Listen(task, wanted)]
+        if is_heard:
+            return [] if wanted == before else [Listen(task, wanted)]
+        self._unheard.discard(task)
+        if wanted:
+            self._unheard.add(task)
+        return self._hear()
+
+    def heed(self, *, is_of_use: bool) -> list[PeerEffect]:
+        """Whether the broker is lost, or has been quiet for so long that it may be: then it is of use to hear who has
+        what. Connections to sixteen neighbours a host, and their hints, took a twelfth of a peer's CPU time while a
+        broker answered. Those who are heard already stay so."""
+        self._is_needless = not is_of_use
+        return self._hear()
+
+    def _hear(self) -> list[PeerEffect]:
+        if self._is_needless:
+            return []
+        effects: list[PeerEffect] = [Listen(task, self._listened[task]) for task in sorted(self._unheard)]
+        self._unheard.clear()
+        return effects
 
     def heard(self, hint: Hint, holding: Holding | None) -> bool:
         """Remember it. Whether it tells of a piece that is not held here."""
@@ -178,6 +203,7 @@ class Neighbours:
     def welcomed(self) -> None:
         """A broker answers: it tells who has what."""
         self._remind_at = None
+        self._is_needless = True
 
     def remind(self, holdings: Holdings, now: float) -> list[PeerEffect]:
         """The broker is silent: say again what we hold, the tasks we fetch ourselves first."""
@@ -194,6 +220,8 @@ class Neighbours:
         """See the class's law."""
         if bool(self._untold) != (self._tell_at is not None):
             raise InvariantViolated("pieces are to be told, and nobody knows when")
+        if self._unheard - set(self._listened) or (self._unheard and not self._is_needless):
+            raise InvariantViolated("neighbours were named, are of use, and nobody listens to them")
         for task, table in self._rumours.items():
             if task not in self._listened:
                 raise InvariantViolated(f"task {task.hex()}: rumours of a task nobody listens for")

@@ -97,7 +97,8 @@ class Orders:
 
     def lost_broker(self, now: float) -> Effects:
         """No broker has us any more: permits are void, neighbours are all there is."""
-        effects = self._fetching.forget_broker(now) + self._neighbours.remind(self._holdings, now)
+        effects = self._neighbours.heed(is_of_use=True)
+        effects += self._fetching.forget_broker(now) + self._neighbours.remind(self._holdings, now)
         for download in self._gets.downloads.values():
             effects += download.broker_silent(now)
         return effects

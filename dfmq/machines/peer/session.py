@@ -102,6 +102,10 @@ class Session:
         """A broker has us."""
         return self.state == "welcomed"
 
+    def is_doubtful(self, now: float) -> bool:
+        """No broker has us; or the one that has was not heard for half the time after which it counts as silent."""
+        return self.state != "welcomed" or now - self._heard_at >= QUIET_BEATS * self._beat_seconds / 2
+
     def tell(self, message: Message) -> list[PeerEffect]:
         """Say it, if there is a broker to say it to; whoever welcomes us later is told everything anew."""
         return [TellBroker(message)] if self.state == "welcomed" else []

@@ -393,6 +393,28 @@ def test_while_no_broker_answers_neighbours_are_asked() -> None:
     assert answer.receipt == said.Receipt(from_peers=LENGTH)
 
 
+def test_neighbours_are_listened_to_once_the_broker_is_quiet_and_before_it_counts_as_lost() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    assert not all_of(do.Listen, opened(peer, neighbours=["tcp://one:2"]) + peer.passes(2.0))
+    peer.hears(said.Revoke(task=TASK, leases=[]))
+    assert not all_of(do.Listen, peer.passes(2.0)), "the broker was heard"
+    assert [effect.endpoints for effect in all_of(do.Listen, peer.passes(3.0))] == [["tcp://one:2"]]
+    assert peer.machine.is_welcomed
+    peer.hears(said.Revoke(task=TASK, leases=[]))
+    assert not all_of(do.Listen, peer.passes(2.0)), "connections that are there stay"
+    assert [effect.endpoints for effect in all_of(do.Listen, opened(peer, neighbours=["tcp://two:2"]))] == [
+        ["tcp://two:2"]
+    ]
+
+
+def test_neighbours_are_listened_to_at_once_when_another_broker_stands_in_the_place_of_ours() -> None:
+    peer = PeerTalk()
+    peer.opened()
+    assert not all_of(do.Listen, opened(peer, neighbours=["tcp://one:2"]))
+    assert all_of(do.Listen, peer.told(told.NoticeHeard(said.Notice(kind="epoch", epoch=8))))
+
+
 @pytest.mark.clause("HINT-3")
 def test_neighbours_are_told_of_each_piece_and_again_when_the_broker_falls_silent() -> None:
     peer = PeerTalk()
