@@ -46,6 +46,8 @@ class Discipline:
             child=child.id, parent=parent.id, code=code,
         )  # fmt: skip
         self._scheduler.failed(task, lease, now)
+        if lease.is_far and code in ("stalled", "expired"):
+            desk.zones.narrow(lease.child)
         if code == "corrupt":
             if desk.health.accuse(parent.host, child.host, parent.is_seed, now):
                 self._quarantine(parent.host, now)

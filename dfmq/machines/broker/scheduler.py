@@ -168,8 +168,6 @@ class Scheduler:
         if member is None:
             return
         member.shunned |= 1 << lease.parent
-        if lease.is_far:
-            self._desk.zones.narrow(child)
         member.failures += 1
         if member.failures >= FAILURES_BEFORE_REST:
             doublings = min(member.failures - FAILURES_BEFORE_REST, 16)

@@ -216,6 +216,16 @@ def test_each_piece_comes_into_a_zone_once_and_few_at_a_time() -> None:
     assert sorted(came) == list(range(PIECES))
 
 
+@pytest.mark.parametrize(("code", "times"), [("stalled", 1), ("unreachable", 0), ("cancelled", 0)])
+def test_only_what_stalls_says_that_the_way_in_is_thin(monkeypatch: pytest.MonkeyPatch, code: str, times: int) -> None:
+    narrowed: list[int] = []
+    monkeypatch.setattr(Zones, "narrow", lambda _, child: narrowed.append(child))
+    two = TwoZones(2)
+    child, lease = next(two.entering())
+    two.swarm.fails(child, lease.lease, code)
+    assert len(narrowed) == times
+
+
 @pytest.mark.parametrize("how", ["fails", "leaves", "closes"])
 def test_when_who_brings_it_in_is_gone_another_does(how: str) -> None:
     two = TwoZones(2)

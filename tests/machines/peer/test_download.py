@@ -280,6 +280,16 @@ def test_a_parent_that_sends_nothing_is_given_up_after_five_seconds() -> None:
     assert [m.code for m in of_kind(said.Failed, to_broker(peer.passes(0.2)))] == ["stalled"]
 
 
+def test_each_parent_that_stalls_lets_the_next_one_for_the_piece_wait_twice_as_long() -> None:
+    peer = running()
+    for number, seconds in enumerate((5.0, 10.0, 20.0)):
+        peer.granted(number + 1, 0, f"parent {number}")
+        for _ in range(int(seconds) - 1):
+            assert not of_kind(said.Failed, to_broker(peer.passes(1.0)))
+            peer.hears(said.BeatSeen(stamp=0))
+        assert [m.code for m in of_kind(said.Failed, to_broker(peer.passes(1.2)))] == ["stalled"]
+
+
 def test_a_stream_that_stops_is_noticed_within_a_second_and_its_chunks_are_kept() -> None:
     peer = running()
     peer.granted(1, 0)
