@@ -8,7 +8,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from dfmq.edges.source.base import SourceReply, Sources
+from dfmq.edges.source.reply import SourceReply
+from dfmq.edges.source.sources import Sources
 from dfmq.errors import DfmqError, SourceError
 from dfmq.machines.effects import AskSource, DropSource, PaceSource, ReadSource
 from dfmq.machines.events import SourceAnswered, SourceBroke, SourceChunk, SourceEnded

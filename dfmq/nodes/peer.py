@@ -18,7 +18,7 @@ from dfmq.edges import hashing, probes
 from dfmq.edges.bus import sockets
 from dfmq.edges.bus.links import Parents, Pipelines
 from dfmq.edges.bus.loop import Drain
-from dfmq.edges.source.base import Sources
+from dfmq.edges.source.sources import Sources
 from dfmq.edges.store.content import Store
 from dfmq.errors import ProtocolError, SettingsError, StoreError
 from dfmq.machines import effects as do

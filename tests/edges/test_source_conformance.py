@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from support.sources import FaultySource, MemorySources
 
-from dfmq.edges.source.base import SourceReply, Sources
+from dfmq.edges.source.reply import SourceReply
+from dfmq.edges.source.sources import Sources
 from dfmq.errors import SourceError, SourceRefused
 from dfmq.model.settings import SourceSettings
 from dfmq.model.task import Request
@@ -164,7 +165,7 @@ async def test_a_request_that_is_none_is_a_source_error() -> None:
 
 def test_asking_files_never_imports_aiohttp() -> None:
     script = (
-        "import asyncio, sys; from dfmq.edges.source.base import Sources; from dfmq.model.settings import *;"
+        "import asyncio, sys; from dfmq.edges.source.sources import Sources; from dfmq.model.settings import *;"
         "from dfmq.model.task import Request;"
         f"asyncio.run(Sources(SourceSettings()).ask(Request(url={Path(__file__).as_uri()!r})));"
         "print([m for m in sys.modules if m.split('.')[0] == 'aiohttp'])"

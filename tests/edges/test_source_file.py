@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dfmq.edges.source.base import Sources
 from dfmq.edges.source.file import BLOCK_BYTES
+from dfmq.edges.source.sources import Sources
 from dfmq.errors import NotAuthorised, SourceError, SourceRefused
 from dfmq.model.settings import SourceSettings
 from dfmq.model.task import Request

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 from support.sources import FaultySource
 
-from dfmq.edges.source.base import SourceReply, Sources
+from dfmq.edges.source.reply import SourceReply
+from dfmq.edges.source.sources import Sources
 from dfmq.errors import NotAuthorised, SourceError, SourceRefused, SourceUnreachable
 from dfmq.model.settings import SourceSettings
 from dfmq.model.task import Request

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from dfmq.edges.source.base import Head, SourceReply, Sources
+from dfmq.edges.source.reply import Head, SourceReply
+from dfmq.edges.source.sources import Sources
 from dfmq.machines.effects import AskSource, DropSource, PaceSource, ReadSource
 from dfmq.machines.events import SourceAnswered, SourceChunk, SourceEnded
 from dfmq.model.ids import Generation, PermitId, TaskId

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from dfmq.edges.source.base import Head, SourceReply
+from dfmq.edges.source.reply import Head, SourceReply
 from dfmq.errors import SourceError, SourceRefused
 from dfmq.model.task import Request
 
@@ -271,7 +271,7 @@ def _answer(page: Page, said: dict[str, str]) -> tuple[int, dict[str, str], memo
 
 
 class MemorySources:
-    """What edges.source.base.Sources promises, over a dictionary: for tests that want no socket."""
+    """What edges.source.sources.Sources promises, over a dictionary: for tests that want no socket."""
 
     def __init__(self) -> None:
         #: URL → content; a test may change it at any time

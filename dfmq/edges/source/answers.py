@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from dfmq.edges.source.base import Asked, Head, Kind
 from dfmq.edges.source.decoding import READABLE
 from dfmq.edges.source.freshness import fresh_seconds, http_date
+from dfmq.edges.source.reply import Asked, Head, Kind
 from dfmq.errors import NotAuthorised, SourceError, SourceRefused
 from dfmq.model.task import shown
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import AsyncIterator
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from dfmq.edges.source.base import Asked, Head, SourceReply
+from dfmq.edges.source.reply import Asked, Head, SourceReply
 from dfmq.errors import NotAuthorised, SourceError, SourceRefused
 from dfmq.model.pieces import MIB
 

@@ -15,10 +15,10 @@ from yarl import URL
 import dfmq
 from dfmq.edges.source import redirects
 from dfmq.edges.source.answers import Answer, if_range, read_answer
-from dfmq.edges.source.base import Asked, SourceReply
 from dfmq.edges.source.connections import Places, Sessions
 from dfmq.edges.source.decoding import decoded
 from dfmq.edges.source.faults import FAULTS, broken, unanswered
+from dfmq.edges.source.reply import Asked, SourceReply
 from dfmq.errors import SourceError
 from dfmq.model.settings import SourceSettings
 from dfmq.model.task import shown
