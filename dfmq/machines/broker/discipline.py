@@ -1,5 +1,5 @@
-"""What follows when a lease comes to nothing: whose fault it is, who is trusted less, who not at all. The standing of
-each host is in health."""
+"""What follows when a lease comes to nothing, or a peer turns out to be slow: whose fault it is, who is trusted less,
+who not at all. The standing of each host is in health."""
 
 from __future__ import annotations
 
@@ -81,6 +81,34 @@ class Discipline:
             "lease.done", lease=lease.id, task=lease.task, piece=lease.piece, child=child.id, parent=parent.id,
             seconds=now - lease.granted_at,
         )  # fmt: skip
+
+    def slowed(self, index: int) -> None:
+        """The peer has turned out to be slow: whoever is not takes nothing from it any more that others have, and what
+        it takes itself takes less of its parents.
+
+        At the start nobody's rate is known, and a slow peer is parent to as many as another; the second report, after
+        0.3 s, says what it is. Measured by simulation (300 peers, a tenth and three tenths of them at a tenth of the
+        rate, mean of the others in size/rate): 1.052 and 1.082, left to their patience 1.099 and 1.153; with all rates
+        known from the start 1.052 and 1.066. To move each child to another parent of the same piece, instead of taking
+        what comes: 1.063 and 1.100.
+        """
+        desk = self._desk
+        for lease in desk.leases.of_parent(index):
+            task = desk.catalog.tasks[lease.task]
+            if not desk.rates.slow >> lease.child & 1 and task.whole.get(lease.piece, 0) != 1 << index:
+                self._cut_off(task, lease)
+        for task in desk.catalog.of_peer(index):
+            for lease in desk.leases.of_child(task.id, index, task.taking.get(index, 0)):
+                cost, _ = desk.rates.terms(index, lease.parent, task.cut.piece_length)
+                desk.leases.weigh(lease, cost)
+                self._scheduler.offer(lease.parent)
+
+    def _cut_off(self, task: Task, lease: LiveLease) -> None:
+        """Revoke a lease, and those by which others wait for its child: all look for another way."""
+        self._scheduler.revoke(task, lease)
+        if not task.held.get(lease.child, 0) >> lease.piece & 1:
+            for below in self._desk.leases.served_on(task.id, lease.piece, lease.child):
+                self._cut_off(task, below)
 
     def release(self, now: float) -> None:
         """Probations and quarantines that are over."""

@@ -101,6 +101,11 @@ class Leases:
         lease.look_at = min(at, lease.expires_at)
         self.looks.set(lease.id, lease.look_at)
 
+    def weigh(self, lease: LiveLease, cost: int) -> None:
+        """What it takes of its parent is another now, in thousandths of a slot."""
+        self._slots.book(lease.parent, cost - lease.cost)
+        lease.cost = cost
+
     def end(self, lease: LiveLease) -> None:
         """Take a lease out of the books and give the parent its slot back."""
         del self._by_id[lease.id]

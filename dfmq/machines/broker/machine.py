@@ -283,13 +283,15 @@ class BrokerMachine:
     def _measure(self, peer: Peer, down: int, up: int, in_flight: int) -> None:
         index = peer.index
         is_loaded = 2 * self._desk.slots.booked[index] >= self._desk.slots.capacity[index]
-        before = self._desk.rates.enough(index)
+        before, was_slow = self._desk.rates.enough(index), self._desk.rates.slow >> index & 1
         change = self._desk.rates.report(index, down, up, in_flight, is_loaded)
         if self._desk.rates.enough(index) > before:
             self._scheduler.hungrier(index)
         has_room = self._desk.slots.resize(index, self._desk.rates.capacity(index))
         if change or has_room:
             self._scheduler.rated(index, change, has_room)
+        if self._desk.rates.slow >> index & 1 > was_slow:
+            self._discipline.slowed(index)
 
     def _have(self, peer: Peer, message: said.Have) -> None:
         task = self._tie(TaskId(message.task), peer, "")

@@ -106,6 +106,37 @@ def test_a_slow_parent_serves_a_quick_child_only_what_nobody_quick_holds() -> No
     assert {lease.parent for _, lease in quick[0].leases.values()} == {slow.peer}
 
 
+def test_when_a_parent_turns_out_to_be_slow_all_below_it_look_for_another_way() -> None:
+    swarm = a_swarm(children=0, slots=1)
+    task, seed = TASKS[0], next(iter(swarm.members.values()))
+    for _ in range(4):
+        swarm.say(swarm.join(), said.Beat(down_rate=10 * MB, up_rate=10 * MB))
+    slow, child, below = (swarm.join(slots=1) for _ in range(3))
+    for member in (slow, child, below):
+        swarm.opens(member, task, 1)
+    parents = [lease.parent for member in (slow, child, below) for _, lease in member.leases.values()]
+    assert parents == [seed.peer, slow.peer, child.peer]
+    swarm.say(slow, said.Beat(down_rate=1 * MB, up_rate=1 * MB))
+    assert {lease.parent for _, lease in slow.leases.values()} == {seed.peer}, "it goes on taking"
+    assert {lease.parent for _, lease in child.leases.values()} == {seed.peer}, "a slow child leaves its parent room"
+    assert all(lease.parent != slow.peer for _, lease in below.leases.values())
+
+
+def test_from_a_parent_that_turns_out_to_be_slow_what_only_it_has_is_taken_on() -> None:
+    swarm = a_swarm(children=0, slots=1)
+    task, seed = TASKS[0], next(iter(swarm.members.values()))
+    for _ in range(4):
+        swarm.say(swarm.join(), said.Beat(down_rate=10 * MB, up_rate=10 * MB))
+    slow, child = swarm.join(slots=1), swarm.join()
+    swarm.say(slow, said.Held(task=task, generation=swarm.generation[task], held=bytes([0b111111])))
+    swarm.leaves(seed)
+    swarm.opens(child, task, 1)
+    before = dict(child.leases)
+    swarm.say(slow, said.Beat(down_rate=1 * MB, up_rate=1 * MB))
+    assert child.leases == before
+    assert len(before) == 1
+
+
 def test_a_chain_of_parents_never_leads_back_to_the_child() -> None:
     """two takes from one, one loses its own parent: one must not take the piece from two."""
     broker = with_content("one", "two", seed_slots=1)
