@@ -207,7 +207,7 @@ class Choosing:
         near = self._zones.near(child)
         if near == EVERYBODY:
             return near
-        good = near & ~(self._health.suspected | self._rates.slow | 1 << child)
+        good = near & ~(self._unfit_for_a_zone() | 1 << child)
         if task.whole.get(piece, 0) & good & ~task.members[child].shunned:
             return near
         # Who is getting it and failed the child, waits itself for what comes in.
@@ -216,11 +216,16 @@ class Choosing:
                 return near
         return EVERYBODY
 
+    def _unfit_for_a_zone(self) -> int:
+        """Whose holding a piece, or getting it, is no reason for their zone to wait for them; a bit set. Who is in
+        quarantine gets pieces like everybody, and may pass on none."""
+        return self._health.suspected | self._health.barred | self._rates.slow
+
     def may_enter(self, task: Task, zone: int, pieces: int) -> int:
         """Which of these pieces may have to come into the zone, and could: nobody good there holds them,
         and somebody elsewhere has them and room. Maybe some more."""
         near = self._zones.peers_of(zone)
-        good, far = near & ~(self._health.suspected | self._rates.slow), self._slots.room & ~near
+        good, far = near & ~self._unfit_for_a_zone(), self._slots.room & ~near
         whole, taken = task.whole, task.taken
         return bitfield.of(
             piece

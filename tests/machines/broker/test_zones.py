@@ -134,6 +134,15 @@ def test_a_near_holder_that_is_slow_on_probation_or_has_failed_the_child_keeps_n
     assert slow.chosen() == {(0, 6)}
 
 
+def test_who_is_in_quarantine_and_getting_it_keeps_nothing_out() -> None:
+    """It may pass on nothing: to wait for it would be to wait in vain."""
+    books = Books(3, zones="eew")
+    books.task.hold(2, 0b0001)
+    books.takes(1, 0, 2)
+    assert books.health.accuse(host(1), host(2), is_seed=False, now=0.0)
+    assert books.chosen() == {(0, 2)}
+
+
 def test_a_near_holder_slower_than_the_child_serves_it_all_the_same() -> None:
     """A better one elsewhere would mean a second copy; neither of them would mean none."""
     books = Books(3, zones="eew")
