@@ -177,12 +177,12 @@ class Scheduler:
     def done(self, task: Task, child: int, leases: list[LiveLease], now: float) -> None:
         """The child has the pieces: what it held against parents is forgotten, and how long they took is what others
         may expect. The estimate follows the quicker leases, so that it says what a piece takes when all goes well."""
-        usual, quickest = task.usual_seconds, now
+        usual, quickest, is_wider = task.usual_seconds, now, False
         for lease in leases:
             took = now - lease.granted_at
             quickest = min(quickest, took)
             if lease.is_far:
-                self._desk.zones.widen(child, task.cut.piece_length / took if took else 0.0)
+                is_wider |= self._desk.zones.widen(child, task.cut.piece_length / took if took else 0.0)
             follows = FOLLOWS_QUICKER if took < usual else FOLLOWS_SLOWER
             usual = usual + (took - usual) * follows if usual else took
             self._desk.leases.end(lease)
@@ -202,6 +202,10 @@ class Scheduler:
                 self.offer(lease.parent)
                 if lease.is_far:
                     self.let_in(task, self._desk.zones.of(child))
+            if is_wider:
+                # One number is the bound for each of the zone's tasks.
+                for task_id in self.wants.parked:
+                    self.wants.list(("enter", task_id, self._desk.zones.of(child)))
 
     # ── leases that drag ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -309,9 +313,11 @@ class Scheduler:
     def _enter(self, task: Task, queue: Queue, zone: int, now: float) -> None:
         """Serve those who may bring something into the zone, first who can pass it on there."""
         desk = self._desk
-        parked = bitfield.members(queue.parked_bits & desk.zones.peers_of(zone))
+        parked = queue.parked_bits & desk.zones.peers_of(zone)
+        if not parked or not desk.zones.has_way_in(task.id, zone):
+            return
         pieces = self._choosing.may_enter(task, zone, queue.unmet)
-        for child in desk.slots.in_order_of_room(parked):
+        for child in desk.slots.in_order_of_room(bitfield.members(parked)):
             if not desk.zones.has_way_in(task.id, zone):
                 return
             if task.lacking(child) & pieces or task.members[child].shunned:

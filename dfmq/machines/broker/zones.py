@@ -107,14 +107,16 @@ class Zones:
         zone = self._of[child]
         self._may_enter[zone] = max(LEAST_ENTERING, self._may_enter[zone] / 2)
 
-    def widen(self, child: int, rate: float) -> None:
+    def widen(self, child: int, rate: float) -> bool:
         """A lease of this child on a parent elsewhere is done, and brought so many bytes per second: more of them at
-        once are of use while each is as quick as fewer were."""
+        once are of use while each is as quick as fewer were. Whether there may be more now, of any task."""
         zone = self._of[child]
         best = self._best.get(zone, 0.0)
         self._best[zone] = rate if rate > best else best + (rate - best) / 16
         step = MORE_ENTERING if 2 * rate > best else -MORE_ENTERING
-        self._may_enter[zone] = max(LEAST_ENTERING, min(MOST_ENTERING, self._may_enter[zone] + step))
+        before = self._may_enter[zone]
+        self._may_enter[zone] = max(LEAST_ENTERING, min(MOST_ENTERING, before + step))
+        return self._may_enter[zone] > before
 
     # ── laws ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

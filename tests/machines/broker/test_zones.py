@@ -273,3 +273,22 @@ def test_when_a_zone_loses_its_only_holder_others_are_asked() -> None:
     assert two.seed.peer in parents()
     two.swarm.settle()
     assert all(child.has(TASK) for child in children)
+
+
+def test_a_way_that_has_proven_wider_is_so_for_every_task() -> None:
+    """Also where who gave of the one has nothing of the other."""
+    two, other = TwoZones(1), TASKS[1]
+    swarm, (first,) = two.swarm, two.children
+    west = swarm.join(zone="west")
+    swarm.opens(west, other, 0)
+    for permit in list(two.seed.permits):
+        swarm.sources(two.seed, permit)
+    for holder in (west, swarm.join(zone="west")):
+        swarm.say(holder, said.Held(task=other, generation=swarm.generation[other], held=bytes([0b111111])))
+    swarm.say(two.seed, said.Lost(task=other, all_pieces=True))
+    second = swarm.join(zone="east")
+    swarm.opens(second, other, PIECES)
+    assert len(second.leases) == LEAST_ENTERING
+    swarm.now += 0.5
+    swarm.has(first, next(iter(first.leases)))
+    assert len(second.leases) == LEAST_ENTERING + 1
