@@ -70,10 +70,7 @@ class Choosing:
                 return found
         if not doubtful:
             return None
-        better = ~(self._doubtful(child) | 1 << child)
-        only_there = bitfield.of(
-            p for p in bitfield.members(lacking) if not task.whole[p] & better & self._field(task, child, p)
-        )
+        only_there = bitfield.of(p for p in bitfield.members(lacking) if self._last_resorts(task, child, p))
         return self._best_of_all(task, child, only_there, doubtful)
 
     def _parents(self, task: Task, child: int) -> int:
@@ -89,6 +86,7 @@ class Choosing:
         whole, taken, takers_of = task.whole, task.taken, self._leases.of_pieces(task.id)
         level_of, chance, candidates = self._slots.level_of, self._rng.random, []
         whole_only = self._rates.slow | self._health.barred
+        doubtful = parents & self._doubtful(child)
         far = parents & ~self._zones.near(child)
         acquainted = self._leases.acquainted.get(child, 0)
         if acquainted.bit_count() < ranking.ENOUGH_PARENTS:
@@ -100,6 +98,8 @@ class Choosing:
             possible = holders & parents
             if possible & far:
                 possible &= self._field(task, child, piece)
+            if possible & doubtful:
+                possible &= ~doubtful | self._last_resorts(task, child, piece)
             if not possible:
                 continue
             rarity, takers = holders.bit_count(), takers_of.get(piece)
@@ -153,11 +153,11 @@ class Choosing:
             parents &= givers
         for parent in bitfield.members(parents):
             offered = self.offered(task, parent) & lacking
-            is_near = not self._zones.is_far(child, parent)
-            if is_near and (whole := offered & task.held.get(parent, 0)):
+            is_sure = not (self._zones.is_far(child, parent) or self._doubtful(child) >> parent & 1)
+            if is_sure and (whole := offered & task.held.get(parent, 0)):
                 return ranking.pick(whole, self._rng), parent
             for piece in bitfield.members(offered):
-                if self._field(task, child, piece) >> parent & 1 and self._leads_home(task, child, piece, parent):
+                if self.may(task, child, piece, parent):
                     return piece, parent
         return None
 
@@ -190,10 +190,9 @@ class Choosing:
 
     def may(self, task: Task, child: int, piece: int, parent: int) -> bool:
         """This parent, which offers the piece and has room, may serve it to this child."""
-        field, doubtful = self._field(task, child, piece), self._doubtful(child)
-        if not field >> parent & 1 or not self._reaches(task, child, parent):
+        if not self._field(task, child, piece) >> parent & 1 or not self._reaches(task, child, parent):
             return False
-        if doubtful >> parent & 1 and task.whole[piece] & field & ~(doubtful | 1 << child):
+        if self._doubtful(child) >> parent & 1 and not self._last_resorts(task, child, piece) >> parent & 1:
             return False
         return self._leads_home(task, child, piece, parent)
 
@@ -216,6 +215,17 @@ class Choosing:
                 return near
         return EVERYBODY
 
+    def _last_resorts(self, task: Task, child: int, piece: int) -> int:
+        """Which doubtful parents may serve the piece, a bit set: of the good holders in the child's zone the slower
+        ones, where there is no other; and any, where nobody better holds it anywhere. That the zone is getting it
+        makes no doubtful one better: the child waits."""
+        doubtful, whole, near = self._doubtful(child), task.whole[piece] & ~(1 << child), self._zones.near(child)
+        if near != EVERYBODY:
+            good = whole & near & ~(self._unfit_for_a_zone() | task.members[child].shunned)
+            if good:
+                return 0 if good & ~doubtful else good
+        return 0 if whole & ~doubtful else EVERYBODY
+
     def _unfit_for_a_zone(self) -> int:
         """Whose holding a piece, or getting it, is no reason for their zone to wait for them; a bit set. Who is in
         quarantine gets pieces like everybody, and may pass on none."""
@@ -223,14 +233,14 @@ class Choosing:
 
     def may_enter(self, task: Task, zone: int, pieces: int) -> int:
         """Which of these pieces may have to come into the zone, and could: nobody good there holds them,
-        and somebody elsewhere has them and room. Maybe some more."""
-        near = self._zones.peers_of(zone)
-        good, far = near & ~self._unfit_for_a_zone(), self._slots.room & ~near
+        and somebody elsewhere has them and room, or one there who is no good one. Maybe some more."""
+        near, room = self._zones.peers_of(zone), self._slots.room
+        good, far = near & ~self._unfit_for_a_zone(), room & ~near
         whole, taken = task.whole, task.taken
         return bitfield.of(
             piece
             for piece in bitfield.members(pieces)
-            if not whole.get(piece, 0) & good and (whole.get(piece, 0) | taken.get(piece, 0)) & far
+            if not (held := whole.get(piece, 0)) & good and (held & room or taken.get(piece, 0) & far)
         )
 
     def _leads_home(self, task: Task, child: int, piece: int, parent: int) -> bool:
