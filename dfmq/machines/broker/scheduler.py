@@ -267,9 +267,11 @@ class Scheduler:
 
     def rated(self, peer: int, change: int, has_room: bool) -> None:
         """The peer's rates are others now: better (1) or worse (-1) as a parent; `has_room`: since just now."""
-        if change > 0 or has_room:
+        is_slow = self._desk.rates.slow >> peer & 1
+        if change > 0 or has_room or not is_slow:
             self.offer(peer)
-        if change < 0:
+        # Measured anew it may give more than before and take so little that it counts as slow from now on.
+        if change < 0 or is_slow:
             for task_id in self.wants.parked:
                 if self._desk.catalog.has_peer(peer, task_id):
                     self.lost_holder(self._desk.catalog.tasks[task_id], self._desk.zones.of(peer))

@@ -292,3 +292,20 @@ def test_a_way_that_has_proven_wider_is_so_for_every_task() -> None:
     swarm.now += 0.5
     swarm.has(first, next(iter(first.leases)))
     assert len(second.leases) == LEAST_ENTERING + 1
+
+
+def test_when_a_zones_only_holder_gives_more_and_is_slow_others_are_asked() -> None:
+    """Better as a parent than it was, and no good one any more."""
+    two = TwoZones(0)
+    swarm = two.swarm
+    holder = swarm.join(zone="east", slots=1)
+    swarm.say(holder, said.Held(task=TASK, generation=swarm.generation[TASK], held=bytes([0b111111])))
+    swarm.say(holder, said.Want(task=TASK, count=0, down_rate=8 * MB, up_rate=MB))
+    for _ in range(4):
+        swarm.say(swarm.join(zone="east"), said.Beat(down_rate=8 * MB, up_rate=8 * MB))
+    children = [swarm.join(zone="east", slots=1) for _ in range(2)]
+    for child in children:
+        swarm.opens(child, TASK, PIECES)
+    assert all(0 < len(child.leases) < PIECES for child in children), "they wait for the holder"
+    swarm.say(holder, said.Beat(down_rate=MB, up_rate=16 * MB))
+    assert [lease.piece for child in children for _, lease in child.leases.values() if lease.parent == two.seed.peer]
