@@ -256,10 +256,11 @@ class Choosing:
 
     # ── for a lease that drags ───────────────────────────────────────────────────────────────────────────────────
 
-    def relief(self, task: Task, lease: LiveLease) -> int | None:
+    def relief(self, task: Task, lease: LiveLease, *, is_overdue: bool = False) -> int | None:
         """A whole holder with room that will do better than the lease's parent: one that waits itself, or is slow or
         doubtful, is beaten by any; another only by one that is less loaded. From one zone into another only from a
-        parent that stands elsewhere itself and has failed others, or has not got the piece whole."""
+        parent that stands elsewhere itself and has failed others, or has not got the piece whole. `is_overdue`: where
+        a near holder is not to be left for others, the lease may be tried again with itself."""
         suspected = self._health.suspected
         unfit = suspected | self._rates.unwelcome_to(lease.child)
         whole = task.whole.get(lease.piece, 0)
@@ -273,7 +274,8 @@ class Choosing:
         else:
             good &= near
         if not good:
-            return None
+            can_give = whole & near & ~(suspected | self._health.barred)
+            return lease.parent if is_overdue and can_give >> lease.parent & 1 and near != EVERYBODY else None
         found = self._least_loaded(good)
         if (unfit | ~whole) >> lease.parent & 1:
             return found

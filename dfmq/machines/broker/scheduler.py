@@ -28,6 +28,8 @@ MOST_REST_SECONDS = 5.0
 PATIENCE = 2.5
 #: and each time in a row that this brings nothing, twice as long
 MOST_MOVES = 10
+#: one that takes so many times as long as even that may never have reached its child: it is granted anew
+OVERDUE = 4
 #: seconds a lease is taken to need while nothing was measured
 UNKNOWN_SECONDS = 0.4
 #: how fast the estimate of what goes well follows a quicker lease, and a slower one
@@ -221,7 +223,11 @@ class Scheduler:
         patience = self._patience(task, lease.child)
         if now < lease.granted_at + 0.99 * patience:
             leases.look_again(lease, lease.granted_at + patience)
-        elif not task.members[lease.child].is_open or (parent := self._choosing.relief(task, lease)) is None:
+        elif (
+            not task.members[lease.child].is_open
+            or (parent := self._choosing.relief(task, lease, is_overdue=now > lease.granted_at + OVERDUE * patience))
+            is None
+        ):
             leases.look_again(lease, now + patience / PATIENCE)
         else:
             self._move(task, lease, parent, now)

@@ -309,3 +309,16 @@ def test_when_a_zones_only_holder_gives_more_and_is_slow_others_are_asked() -> N
     assert all(0 < len(child.leases) < PIECES for child in children), "they wait for the holder"
     swarm.say(holder, said.Beat(down_rate=MB, up_rate=16 * MB))
     assert [lease.piece for child in children for _, lease in child.leases.values() if lease.parent == two.seed.peer]
+
+
+def test_a_grant_that_was_lost_is_made_anew_by_the_only_holder_of_the_zone() -> None:
+    """Its deadline is a minute and more away, and nobody elsewhere is to be asked."""
+    two = TwoZones(1)
+    swarm, (first,) = two.swarm, two.children
+    swarm.settle()
+    second = swarm.join(zone="east")
+    swarm.opens(second, TASK, 1)
+    (lost,) = second.leases
+    del second.leases[lost]
+    swarm.passes(10.0)
+    assert [lease.parent for _, lease in second.leases.values()] == [first.peer]
