@@ -6,8 +6,8 @@
 Worlds (peers-20000 and fine only when named): 200 to 20,000 peers at 200 Mbit/s, all at once, the seed at 2 Gbit/s,
 links of 1 ms; and with 1000 peers: slow-10, slow-30 (so many per cent at a tenth of the rate; their own times apart),
 crash-5 (5 % killed on the way, most come back), join (they come over 60 s), zones (two, with 400 Mbit/s between them;
-the seed is in one), branches (ten, with 100 Mbit/s between each two and to the seed, which stands apart: a link alone
-takes 2.00), busy (the broker takes 150 µs for a message, about what a real one does; elsewhere it takes no
+the seed is in one), branches (ten, with 100 Mbit/s between each two and to the seed, which stands apart: one link
+alone would take 2.00), busy (the broker takes 150 µs for a message, about what a real one does; elsewhere it takes no
 time; the content is cut as for so many hosts), busy-small-pieces (cut as elsewhere, as for few hosts), source-300 and
 source-150 (the source gives so many Mbit/s; size/rate of the latter alone is 1.33).
 fine: 1000 peers with the house's own chunks. mean, p99, max: of the peers at full rate, in size/rate. All but cpu_s is
