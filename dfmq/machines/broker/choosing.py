@@ -71,22 +71,25 @@ class Choosing:
         if not doubtful:
             return None
         only_there = bitfield.of(p for p in bitfield.members(lacking) if self._last_resorts(task, child, p))
-        return self._best_of_all(task, child, only_there, doubtful)
+        return self._best_of_all(task, child, only_there, doubtful, are_doubtful=True)
 
     def _parents(self, task: Task, child: int) -> int:
         """Peers with room that may serve the child something."""
-        room = self._slots.room & ~(1 << child)
-        return room if self._zones.has_way_in(task.id, self._zones.of(child)) else room & self._zones.near(child)
+        room, near = self._slots.room & ~(1 << child), self._zones.near(child)
+        if near != EVERYBODY and not self._zones.has_way_in(task.id, self._zones.of(child)):
+            return room & near
+        return room
 
     def _doubtful(self, child: int) -> int:
         return self._health.suspected | self._rates.slower_than(child)
 
-    def _candidates(self, task: Task, child: int, pieces: Iterable[int], parents: int) -> list[ranking.Candidate]:
-        """Some of these parents for each of these pieces they could give."""
+    def _candidates(
+        self, task: Task, child: int, pieces: Iterable[int], parents: int, *, are_doubtful: bool = False
+    ) -> list[ranking.Candidate]:
+        """Some of these parents for each of these pieces they could give. All of them are doubtful, or none."""
         whole, taken, takers_of = task.whole, task.taken, self._leases.of_pieces(task.id)
         level_of, chance, candidates = self._slots.level_of, self._rng.random, []
         whole_only = self._rates.slow | self._health.barred
-        doubtful = parents & self._doubtful(child)
         far = parents & ~self._zones.near(child)
         acquainted = self._leases.acquainted.get(child, 0)
         if acquainted.bit_count() < ranking.ENOUGH_PARENTS:
@@ -98,8 +101,8 @@ class Choosing:
             possible = holders & parents
             if possible & far:
                 possible &= self._field(task, child, piece)
-            if possible & doubtful:
-                possible &= ~doubtful | self._last_resorts(task, child, piece)
+            if are_doubtful and possible:
+                possible &= self._last_resorts(task, child, piece)
             if not possible:
                 continue
             rarity, takers = holders.bit_count(), takers_of.get(piece)
@@ -124,7 +127,7 @@ class Choosing:
     def _ranked(self, task: Task, child: int, candidates: list[ranking.Candidate]) -> Iterator[Choice]:
         """The best candidates first, of those whose own parents lead to a whole holder and not to the child. A parent
         that was granted from meanwhile stands where it belongs now."""
-        level_of, taken = self._slots.level_of, 0
+        level_of, taken, near = self._slots.level_of, 0, self._zones.near(child)
         heapq.heapify(candidates)
         while candidates:
             is_new, level, depth, rarity, chance, piece, parent = heapq.heappop(candidates)
@@ -133,14 +136,21 @@ class Choosing:
             if (now := level_of[parent]) != level:
                 if now >= 0:
                     heapq.heappush(candidates, (is_new, now, depth, rarity, chance, piece, parent))
-            elif self._reaches(task, child, parent) and self._leads_home(task, child, piece, parent):
+            elif not near >> parent & 1 and not self._reaches(task, child, parent):
+                # What was granted meanwhile has taken the last way in.
+                continue
+            elif self._leads_home(task, child, piece, parent):
                 taken |= 1 << piece
                 yield piece, parent
 
-    def _best_of_all(self, task: Task, child: int, lacking: int, parents: int) -> Choice | None:
-        """The best over all lacking pieces, missing none; by parent instead of by piece where these are fewer."""
+    def _best_of_all(
+        self, task: Task, child: int, lacking: int, parents: int, *, are_doubtful: bool = False
+    ) -> Choice | None:
+        """The best over all lacking pieces, missing none; by parent instead of by piece where these are fewer. All of
+        the parents are doubtful, or none."""
         if lacking.bit_count() <= parents.bit_count():
-            candidates = self._candidates(task, child, bitfield.members(lacking), parents)
+            pieces = bitfield.members(lacking)
+            candidates = self._candidates(task, child, pieces, parents, are_doubtful=are_doubtful)
             if not candidates:
                 # Nobody among these holds or takes any of them.
                 return None
@@ -153,7 +163,7 @@ class Choosing:
             parents &= givers
         for parent in bitfield.members(parents):
             offered = self.offered(task, parent) & lacking
-            is_sure = not (self._zones.is_far(child, parent) or self._doubtful(child) >> parent & 1)
+            is_sure = not (are_doubtful or self._zones.is_far(child, parent))
             if is_sure and (whole := offered & task.held.get(parent, 0)):
                 return ranking.pick(whole, self._rng), parent
             for piece in bitfield.members(offered):
