@@ -51,8 +51,7 @@ class Network:
 
     def bytes_into(self, site: str) -> int:
         """What has gone through the link into a site, headers and all."""
-        command = [*self.inside("sw"), "cat", f"/sys/class/net/{site}-in/statistics/tx_bytes"]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return self._sent("sw", f"{site}-in")
 
     def add(self, name: str, rate: str, site: str = "br0") -> str:
         """A host with a link of `rate` (as tc writes it, e.g. 20mbit) both ways; its address."""
@@ -76,7 +75,10 @@ class Network:
 
     def bytes_sent(self, name: str) -> int:
         """What has left the host on its link, headers and all."""
-        command = [*self.inside(name), "cat", "/sys/class/net/eth0/statistics/tx_bytes"]
+        return self._sent(name, "eth0")
+
+    def _sent(self, name: str, device: str) -> int:
+        command = [*self.inside(name), "cat", f"/sys/class/net/{device}/statistics/tx_bytes"]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     def close(self) -> None:

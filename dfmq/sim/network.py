@@ -68,7 +68,7 @@ class Pipe:
         self._agenda = agenda
         self._rate = rate
         self._busy = False
-        #: (from, to) → (octets, what to call when the first octet is through, and with what), in order
+        #: (from, to) → (octets, what to call when the first is let in), in order
         self._queues: dict[tuple[Card, Card], deque[tuple[int, Callable[[float], None]]]] = {}
 
     def enter(self, sender: Card, receiver: Card, size: int, through: Callable[[float], None]) -> None:

@@ -139,14 +139,13 @@ def test_a_site_behind_a_thin_link_has_it_as_fast_as_the_link_brings_one_copy(tm
     with network() as net, House(tmp_path, address="0.0.0.0") as house:
         net.site("branch", "20mbit")
         hosts = Hosts(tmp_path, net, house)
-        sites = {"d": "branch", "e": "branch", "f": "branch", "g": "branch"}
-        for name, site in sites.items():
-            net.add(name, "20mbit", site)
+        for name in "defg":
+            net.add(name, "20mbit", "branch")
             house.before[name] = net.inside(name)
         with web_server(net.inside("source"), hosts.address["source"], hosts.folder, hosts.log):
             _, peers = hosts.start()
             broker = f"tcp://{hosts.address['broker']}:{PORT}"
-            peers += house.peers(sites, broker, "--zone", "branch")
+            peers += house.peers("defg", broker, "--zone", "branch")
             got = [finish(getting) for getting in [hosts.get(peer) for peer in peers]]
             assert [one.status for one in got] == [0] * 7, got
             assert all(hosts.output(peer).read_bytes() == hosts.content for peer in peers)

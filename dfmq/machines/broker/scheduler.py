@@ -151,10 +151,9 @@ class Scheduler:
             self.wants.look_at(task.id, lease.child)
         if self.wants.parked:
             self.offer(lease.parent)
-            if self._desk.zones.are_several:
-                # Whoever got the piece by way of this child, in whatever zone, gets it no more.
-                for zone in self._desk.zones.all():
-                    self.let_in(task, zone)
+            # Whoever got the piece by way of this child, in whatever zone, gets it no more.
+            for zone in self._desk.zones.all():
+                self._let_in(task.id, zone)
 
     def revoke(self, task: Task, lease: LiveLease) -> None:
         """End a lease and tell the child that it is void; its want counts again."""
@@ -203,11 +202,11 @@ class Scheduler:
             for lease in leases:
                 self.offer(lease.parent)
                 if lease.is_far:
-                    self.let_in(task, self._desk.zones.of(child))
+                    self._let_in(task.id, self._desk.zones.of(child))
             if is_wider:
                 # One number is the bound for each of the zone's tasks.
                 for task_id in self.wants.parked:
-                    self.wants.list(("enter", task_id, self._desk.zones.of(child)))
+                    self._let_in(task_id, self._desk.zones.of(child))
 
     # ── leases that drag ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -264,12 +263,12 @@ class Scheduler:
         desk = self._desk
         if task.id in self.wants.parked and desk.slots.room & (desk.health.suspected | desk.rates.laggards()):
             self.stir(task)
-        self.let_in(task, zone)
+        self._let_in(task.id, zone)
 
-    def let_in(self, task: Task, zone: int) -> None:
+    def _let_in(self, task_id: TaskId, zone: int) -> None:
         """Something may come into a zone from others that could not before."""
-        if self._desk.zones.are_several and task.id in self.wants.parked:
-            self.wants.list(("enter", task.id, zone))
+        if self._desk.zones.are_several and task_id in self.wants.parked:
+            self.wants.list(("enter", task_id, zone))
 
     def rated(self, peer: int, change: int, has_room: bool) -> None:
         """The peer's rates are others now: better (1) or worse (-1) as a parent; `has_room`: since just now."""

@@ -11,7 +11,7 @@ from dfmq.model.ids import TaskId
 EVERYBODY = -1
 #: Leases of a task that bring something into a zone at once: what four children have in flight (rates), four times what
 #: the zone needs to be as fast as one of its hosts. Behind a link that is thinner so many would stall one another: each
-#: that fails halves the number, each that is done adds to it.
+#: that stalls halves the number, each that is done adds one, or takes one away where it was slow.
 MOST_ENTERING = 12.0
 LEAST_ENTERING = 4.0
 MORE_ENTERING = 1.0
@@ -31,7 +31,7 @@ class Zones:
         self._peers: dict[int, int] = {}
         #: (task, zone) → live leases of children there on parents elsewhere
         self._entering: dict[tuple[TaskId, int], int] = {}
-        #: zone → leases of a task that may come in at once, where these are fewer than MOST_ENTERING
+        #: zone → leases of a task that may come in at once
         self._may_enter: dict[int, float] = {}
         #: zone → bytes per second that one of them brings when all goes well
         self._best: dict[int, float] = {}

@@ -238,11 +238,8 @@ def test_only_what_stalls_says_that_the_way_in_is_thin(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("how", ["fails", "leaves", "closes"])
 def test_when_who_brings_it_in_is_gone_another_does(how: str) -> None:
     two = TwoZones(2)
-    bringing, waiting = two.children
-    for piece in [lease.piece for _, lease in two.entering()]:
-        child = next(child for child, lease in two.entering() if lease.piece == piece)
-        if child is waiting:
-            bringing, waiting = waiting, bringing
+    bringing, _ = next(two.entering())
+    (waiting,) = (child for child in two.children if child is not bringing)
     before = {lease.piece for child, lease in two.entering() if child is bringing}
     if how == "fails":
         for lease_id in list(bringing.leases):
