@@ -78,6 +78,12 @@ class NeighbourHinted(Event, frozen=True, gc=False):
     message: Message
 
 
+class NeighbourListens(Event, frozen=True, gc=False):
+    """Somebody begins to listen to our hints on the task. Who it is cannot be told."""
+
+    task: TaskId
+
+
 class NoticeHeard(Event, frozen=True, gc=False):
     """A broker's notice was heard. Nothing may depend on one arriving."""
 
@@ -240,6 +246,7 @@ PeerEvent = (
     | ChildSaid
     | ParentSaid
     | NeighbourHinted
+    | NeighbourListens
     | NoticeHeard
     | ChunkArrived
     | ClientSaid

@@ -118,13 +118,14 @@ class PeerNode:
             return f"tcp://{advertise}:{endpoint.rpartition(':')[2]}"
 
         exchange, inbox = sockets.router(context), sockets.inbox(context)
-        self._hints = sockets.publisher(context)
+        hints = sockets.heeding_publisher(context)
         self.exchange = reachable(sockets.bind(exchange, listen))
         inbox_endpoint = reachable(sockets.bind(inbox, any_port))
-        hints_endpoint = reachable(sockets.bind(self._hints, any_port))
+        hints_endpoint = reachable(sockets.bind(hints, any_port))
         self._exchange = Drain(loop, exchange, self._hear_child, turn=self._driver)
         self._inbox = Drain(loop, inbox, self._take_chunk, copy=False, turn=self._driver)
         self._listener = Drain(loop, sockets.subscriber(context), self._hear_published, turn=self._driver)
+        self._hints = Drain(loop, hints, self._hear_subscription, turn=self._driver)
         self._hearing = Hearing(self._listener, self._reach)
         self._control = self._connect_broker()
         self._local: Drain | None = None
@@ -155,12 +156,11 @@ class PeerNode:
                 timer.cancel()
         await self._fetches.close()
         self._control.socket.setsockopt(zmq.LINGER, 200)
-        for drain in (self._control, self._exchange, self._inbox, self._listener, self._local):
+        for drain in (self._control, self._exchange, self._inbox, self._listener, self._hints, self._local):
             if drain is not None:
                 drain.close()
         self._parents.close()
         self._pipelines.close()
-        self._hints.close()
         await self._loop.run_in_executor(None, self._store.close)
 
     # ── hearing ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -230,6 +230,11 @@ class PeerNode:
         else:
             for message in self._messages(frames[1:], codec.notices):
                 self._feed(told.NoticeHeard(message))
+
+    def _hear_subscription(self, frames: list[bytes]) -> None:
+        task = topics.subscribed(frames[0]) if len(frames) == 1 else None
+        if task is not None:
+            self._feed(told.NeighbourListens(task))
 
     def _hear_client(self, frames: list[bytes]) -> None:
         try:
@@ -357,9 +362,11 @@ class PeerNode:
         for endpoint, messages in self._to_parents.take():
             for frames in messages:
                 self._parents.send(endpoint, frames)
-        for topic, messages in self._to_neighbours.take():
-            for frames in messages:
-                sockets.send(self._hints, topic, *frames)
+        if self._to_neighbours:
+            for topic, messages in self._to_neighbours.take():
+                for frames in messages:
+                    sockets.send(self._hints.socket, topic, *frames)
+            self._hints.look()
         if self._to_children:
             self._route(self._exchange, self._to_children, lambda child: None)
         if self._to_clients and self._local is not None:

@@ -24,6 +24,8 @@ def enter(world: World) -> None:
         world.agenda.at(rng.uniform(0.0, span), _freeze, world)
     for _ in range(plan.cuts):
         world.agenda.at(rng.uniform(0.0, span), _cut, world)
+    for host, errand in rng.sample(list(zip(world.hosts, world.errands, strict=True)), min(plan.strays, plan.peers)):
+        world.agenda.at(errand.starts_at + rng.uniform(0.2, 0.8) * plan.unit, _stray, host)
     for _ in range(plan.broker_restarts):
         world.agenda.at(rng.uniform(0.0, span), _restart_broker, world)
     for _ in range(plan.changes):
@@ -61,6 +63,11 @@ def _freeze(world: World) -> None:
 def _cut(world: World) -> None:
     host = world.rng.choice(world.hosts)
     world.network.cut(host.card, world.rng.uniform(0.05, 4.0), loses=world.rng.random() < 0.5)
+
+
+def _stray(host: SimHost) -> None:
+    if host.process is not None:
+        host.process.stray()
 
 
 def _restart_broker(world: World) -> None:

@@ -65,6 +65,8 @@ class PeerProcess(Process):
         self.lies = False
         #: the control DEALER is connected
         self.is_connected = False
+        #: and never will be again
+        self.is_stray = False
         #: what waits for a broker that is down: a DEALER keeps it until it is connected again
         self.held_bodies: list[list[bytes]] = []
         self._saying: list[bytes] = []
@@ -110,12 +112,16 @@ class PeerProcess(Process):
 
     def connect(self) -> None:
         """The control DEALER has reached the broker (again): what it kept goes out."""
-        if not self.is_alive or self.world.broker is None or self.is_connected:
+        if not self.is_alive or self.world.broker is None or self.is_connected or self.is_stray:
             return
         self.is_connected = True
         held, self.held_bodies = self.held_bodies, []
         for bodies in held:
             self.say_to_broker(bodies)
+
+    def stray(self) -> None:
+        """Lose the way to the broker for good."""
+        self.is_stray, self.is_connected = True, False
 
     def _reach_broker(self, broker: BrokerProcess, bodies: list[bytes]) -> None:
         # What was under way when either end was killed is gone with its connection.
@@ -203,6 +209,11 @@ class PeerProcess(Process):
     def arrive_hint(self, body: bytes) -> None:
         """A neighbour's hint came in."""
         self.hear(events.NeighbourHinted(codec.hints.decode(body)))
+
+    def arrive_listener(self, task: TaskId) -> None:
+        """Somebody's subscription came in."""
+        if self._publishes:
+            self.hear(events.NeighbourListens(task))
 
     def arrive_notice(self, body: bytes) -> None:
         """A broker's notice came in."""

@@ -85,6 +85,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     freezes: int = 0
     #: a host's network stands still, half of the times losing what is sent meanwhile
     cuts: int = 0
+    #: a peer loses its way to the broker for good, and nobody else does
+    strays: int = 0
     #: the broker and its seed are killed and come back
     broker_restarts: int = 0
     #: connections to the source break, or fall silent

@@ -55,6 +55,8 @@ class World:
         self.exchanges: dict[str, PeerProcess] = {}
         self.inboxes: dict[str, PeerProcess] = {}
         self._peers: dict[PeerId, PeerProcess] = {}
+        #: hints endpoint → who speaks there
+        self._speakers: dict[str, PeerProcess] = {}
         #: (hints endpoint, topic) → who listens; process → what it listens to
         self._ears: dict[tuple[str, bytes], dict[PeerProcess, None]] = {}
         self._heard: dict[tuple[PeerProcess, TaskId], list[str]] = {}
@@ -154,6 +156,7 @@ class World:
         """A peer's process has bound its sockets."""
         self._peers[process.peer] = process
         self.exchanges[process.exchange] = process
+        self._speakers[process.hints] = process
         self.inboxes[process.inbox] = process
         process.is_connected = self.broker is not None
 
@@ -162,6 +165,8 @@ class World:
         self._peers.pop(process.peer, None)
         if self.exchanges.get(process.exchange) is process:
             del self.exchanges[process.exchange]
+        if self._speakers.get(process.hints) is process:
+            del self._speakers[process.hints]
         if self.inboxes.get(process.inbox) is process:
             del self.inboxes[process.inbox]
             for other in self.processes():
@@ -176,12 +181,16 @@ class World:
     def listen(self, process: PeerProcess, task: TaskId, endpoints: list[str]) -> None:
         """The process hears these endpoints' hints on the task from now on, and no others."""
         topic = topics.of_task(task)
-        for endpoint in self._heard.pop((process, task), []):
+        before = self._heard.pop((process, task), [])
+        for endpoint in before:
             self._ears[endpoint, topic].pop(process, None)
         if endpoints:
             self._heard[process, task] = endpoints
         for endpoint in endpoints:
             self._ears.setdefault((endpoint, topic), {})[process] = None
+            if endpoint not in before and endpoint in self._speakers:
+                speaker = self._speakers[endpoint]
+                self.network.control(process.card, speaker.card, len(topic), speaker.arrive_listener, task)
 
     def publish_hint(self, process: PeerProcess, topic: bytes, body: bytes) -> None:
         """To every neighbour that listens; some are lost."""

@@ -67,6 +67,14 @@ def test_a_broker_that_restarts_reads_no_byte_of_the_source_twice(seed: int) -> 
     assert outcome.source_share == 1.0
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_peer_that_alone_loses_its_broker_finishes_by_its_neighbours(seed: int) -> None:
+    """Half of them are done before the other half comes: nobody who holds all of it has a reason to say so again."""
+    outcome = run(small(seed, strays=2, spread=8.0, limit=60))
+    assert outcome.failed == 0
+    assert outcome.source_share == 1.0
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_broker_that_cannot_keep_up_loses_nobody_and_has_the_source_asked_once(seed: int) -> None:
     """60 peers begin together at a broker that takes 3.6 s to hear a word from each."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from support.processes import House, Node, finish, side_by_side, until
 from support.raw_peer import RawPeer
+from support.relay import Relay
 from support.sources import FaultySource
 
 from dfmq.model import bitfield
@@ -59,6 +60,30 @@ def given_up(broker: Node, parent: str) -> list[float]:
     leases = {record["lease"] for record in broker.records("lease.granted") if record["parent"] == parent}
     ends = [r for name in ("lease.failed", "lease.expired", "lease.revoked") for r in broker.records(name)]
     return [record["at"] for record in ends if record["lease"] in leases]
+
+
+# ── a broker that is out of reach for one ─────────────────────────────────────────────────────────────────────────
+
+
+def test_a_peer_that_alone_loses_its_broker_finishes_by_a_neighbour_that_was_done_before(
+    house: House, source: FaultySource
+) -> None:
+    content = os.urandom(16 * MIB)
+    url = source.put("/stray", content, headers=FRESH)
+    broker = house.broker("broker", "--seed-up-limit", SEED_RATE)
+    holder = house.peer("holder", broker, "--up-limit", PEER_RATE)
+    assert_gets(house, holder, url, content)
+    host, port = broker.control.removeprefix("tcp://").rsplit(":", 1)
+    with Relay((host, int(port))) as relay:
+        stray = house.peer("stray", relay.endpoint)
+        getting = house.start_get(stray, url, "-o", output_of(house, stray), "--timeout", "60s")
+        until("a piece from a peer", lambda: stray.records("piece.held"))
+        relay.cut()
+        got = finish(getting)
+    assert got.status == 0, got
+    assert output_of(house, stray).read_bytes() == content
+    assert source.requests("/stray") == 1
+    assert stray.records("session.silent")
 
 
 # ── parents that fail ─────────────────────────────────────────────────────────────────────────────────────────────

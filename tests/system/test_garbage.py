@@ -111,7 +111,7 @@ def test_messages_that_are_none_on_every_port(house: House, nodes: list[Node], s
             endpoints += [str(node.said["local"])] if node.said.get("local") else []
             assert len(endpoints) == (5 if node is nodes[0] else 4), "control, notices, exchange, inbox, hints, local"
             for endpoint in endpoints:
-                for kind in (zmq.DEALER, zmq.PUSH, zmq.PUB, zmq.REQ, zmq.SUB):
+                for kind in (zmq.DEALER, zmq.PUSH, zmq.PUB, zmq.REQ, zmq.SUB, zmq.XSUB):
                     say_rot(context, kind, endpoint)
     assert_all_work(house, nodes, source, "messages")
     for node in nodes:

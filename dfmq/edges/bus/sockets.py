@@ -97,8 +97,17 @@ def dealer(context: zmq.Context[zmq.Socket[bytes]], routing_id: bytes) -> zmq.So
 
 
 def publisher(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-    """Notices and hints go out here; whoever is slow loses some."""
+    """Notices go out here; whoever is slow loses some."""
     return _plain(context, zmq.PUB)
+
+
+def heeding_publisher(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """Hints go out here; each subscription comes in, also where somebody else has the same one: a byte 1 and the
+    topic. Whatever else comes in is a stranger's."""
+    socket = _plain(context, zmq.XPUB)
+    socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+    socket.setsockopt(zmq.MAXMSGSIZE, 1 << 10)
+    return socket
 
 
 def subscriber(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:

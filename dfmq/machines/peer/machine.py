@@ -105,6 +105,7 @@ class PeerMachine:
             told.BrokerSaid: self._orders.heard,
             told.ParentSaid: self._parent_said,
             told.NeighbourHinted: self._hinted,
+            told.NeighbourListens: self._listened_to,
             told.NoticeHeard: self._orders.noticed,
             told.ClientSaid: self._client_said,
             told.ClientLost: lambda event, now: self._gets.lost(event.client, now) + self._fetching.pace(),
@@ -239,6 +240,12 @@ class PeerMachine:
         if not is_news or self._session.is_welcomed:
             return []
         return self._gets.of(task, now, lambda download: download.look(now))
+
+    def _listened_to(self, event: told.NeighbourListens, now: float) -> Effects:
+        holding = self._holdings.get(event.task)
+        if holding is not None:
+            self._neighbours.asked(holding, now)
+        return []
 
     # ── clients ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -29,6 +29,11 @@ GATHER_SECONDS = 3.0
 #: hears nothing else. Seconds, hints.
 REMIND_SECONDS = 5.0
 MOST_REMINDERS = 4096
+#: Whoever begins to listen has lost the broker, or fears it, and may be alone with that: all we hold of the task is
+#: said again so soon, to others who come meanwhile as well; and not sooner than this after we last said anything,
+#: however many come. Seconds.
+ANSWER_SECONDS = 0.25
+MOST_OFTEN_SECONDS = 1.0
 
 
 class Rumour:
@@ -47,6 +52,7 @@ class Neighbours:
 
     Law: only tasks listened to are remembered, at most MOST_HOLDERS holders a piece, MOST_PROOF_BYTES a task; a piece
     that is to be told is told within GATHER_SECONDS; while no broker answers, everybody who was named is listened to.
+    Whoever begins to listen is told all that is held.
     """
 
     def __init__(self, me: PeerId, rng: random.Random, alarm: Alarm) -> None:
@@ -67,6 +73,7 @@ class Neighbours:
         #: pieces that are to be told, bit sets, and when
         self._untold: dict[TaskId, int] = {}
         self._tell_at: float | None = None
+        self._told_at = float("-inf")
         self._next_lease = OWN_LEASES_FROM + rng.getrandbits(61)
 
     def listen(self, task: TaskId, endpoints: list[str]) -> list[PeerEffect]:
@@ -162,13 +169,24 @@ class Neighbours:
         if self._tell_at is None:
             self._tell_at = self._alarm.by(now + GATHER_SECONDS)
 
-    def _tell_all(self, holdings: Holdings) -> list[PeerEffect]:
+    def asked(self, holding: Holding, now: float) -> None:
+        """Somebody begins to listen on the task, to whom nothing was said yet."""
+        if not self.hints or not holding.held:
+            return
+        self._untold[holding.task] = holding.held
+        at = max(now + ANSWER_SECONDS, self._told_at + MOST_OFTEN_SECONDS)
+        if self._tell_at is None or at < self._tell_at:
+            self._tell_at = self._alarm.by(at)
+
+    def _tell_all(self, holdings: Holdings, now: float) -> list[PeerEffect]:
         effects: list[PeerEffect] = []
+        self._told_at = now
         for task, pieces in self._untold.items():
             holding = holdings.get(task)
             if holding is not None:
                 for piece in bitfield.members(pieces & holding.held):
-                    effects += self._hint(holding, piece)
+                    if len(effects) < MOST_REMINDERS:
+                        effects += self._hint(holding, piece)
         self._untold.clear()
         self._tell_at = None
         return effects
@@ -195,7 +213,7 @@ class Neighbours:
 
     def deadline(self, holdings: Holdings, now: float) -> list[PeerEffect]:
         """The time has come, maybe."""
-        effects = self._tell_all(holdings) if self._tell_at is not None and now >= self._tell_at else []
+        effects = self._tell_all(holdings, now) if self._tell_at is not None and now >= self._tell_at else []
         if self._remind_at is not None and now >= self._remind_at:
             effects += self.remind(holdings, now)
         return effects

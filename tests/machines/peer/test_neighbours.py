@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from support.talk import CUT, GENERATION, OTHER_GENERATION, REQUEST, TASK, exchange, peer_id, proofs
 
 from dfmq.machines.effects import Listen, Publish
 from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.holding import Holding, Holdings
-from dfmq.machines.peer.neighbours import GATHER_SECONDS, MOST_HOLDERS, OWN_LEASES_FROM, Neighbours
+from dfmq.machines.peer.neighbours import (
+    ANSWER_SECONDS,
+    GATHER_SECONDS,
+    MOST_HOLDERS,
+    MOST_OFTEN_SECONDS,
+    OWN_LEASES_FROM,
+    Neighbours,
+)
 from dfmq.model.task import Content
 from dfmq.wire import topics
 from dfmq.wire.messages import Hint
@@ -127,3 +135,48 @@ def test_only_what_the_broker_has_vouched_for_is_hinted_at() -> None:
     assert hint.topic == topics.of_task(TASK)
     assert neighbours.next_deadline() is None
     assert neighbours.remind(holdings, 0.0) == [hint]
+
+
+def a_full_shelf() -> Holdings:
+    holding = a_holding()
+    holding.held = 0b11
+    holding.proofs.update({0: proofs(0), 1: proofs(1)})
+    holdings = Holdings()
+    holdings[TASK] = holding
+    return holdings
+
+
+@pytest.mark.clause("HINT-4")
+def test_whoever_begins_to_listen_is_told_all_we_hold() -> None:
+    neighbours, holdings = some_neighbours(), a_full_shelf()
+    neighbours.asked(holdings[TASK], 5.0)
+    neighbours.check()
+    assert neighbours.next_deadline() == 5.0 + ANSWER_SECONDS
+    told = neighbours.deadline(holdings, 5.0 + ANSWER_SECONDS)
+    hints = [effect.message for effect in told if isinstance(effect, Publish)]
+    assert [hint.piece for hint in hints if isinstance(hint, Hint)] == [0, 1]
+    assert neighbours.next_deadline() is None
+
+
+def test_many_who_begin_to_listen_are_told_together_once_a_second_at_most() -> None:
+    neighbours, holdings = some_neighbours(), a_full_shelf()
+    said, now = 0, 10.0
+    for _ in range(100):
+        neighbours.asked(holdings[TASK], now)
+        now += 0.03
+        said += len(neighbours.deadline(holdings, now))
+    assert 2 <= said / 2 <= 1 + 3.0 / MOST_OFTEN_SECONDS
+
+
+def test_a_piece_that_is_to_be_told_later_is_told_with_the_others_somebody_asks_for() -> None:
+    neighbours, holdings = some_neighbours(), a_full_shelf()
+    neighbours.tell(TASK, 0, 5.0)
+    neighbours.asked(holdings[TASK], 5.0)
+    assert len(neighbours.deadline(holdings, 5.0 + ANSWER_SECONDS)) == 2
+    assert neighbours.next_deadline() is None
+
+
+def test_who_holds_nothing_has_nothing_to_say() -> None:
+    neighbours = some_neighbours()
+    neighbours.asked(a_holding(), 5.0)
+    assert neighbours.next_deadline() is None
