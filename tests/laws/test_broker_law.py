@@ -12,6 +12,8 @@ from dfmq.model.ids import TaskId
 from dfmq.wire import messages as said
 
 ZONES = ["", "", "east", "west"]
+#: what a peer is told to send at most: mostly as it can, else less or more than a lease brings
+LIMITS = [0, 0, 0, 1_000, 100_000, 10_000_000]
 CODES = ["stalled", "corrupt", "refused", "unreachable", "cancelled"]
 
 
@@ -44,14 +46,15 @@ class BrokerLaw(RuleBasedStateMachine):
         slots=st.integers(1, 4),
         seed=st.sampled_from([False] * 5 + [True]),
         zone=st.sampled_from(ZONES),
+        up_limit=st.sampled_from(LIMITS),
     )
-    def join(self, host: int, slots: int, seed: bool, zone: str) -> None:
-        self.swarm.join(host=100 + host, slots=slots, seed=seed, zone=zone)
+    def join(self, host: int, slots: int, seed: bool, zone: str, up_limit: int) -> None:
+        self.swarm.join(host=100 + host, slots=slots, seed=seed, zone=zone, up_limit=up_limit)
 
-    @rule(host=st.integers(1, 6), zone=st.sampled_from(ZONES))
-    def join_and_open(self, host: int, zone: str) -> None:
+    @rule(host=st.integers(1, 6), zone=st.sampled_from(ZONES), up_limit=st.sampled_from(LIMITS))
+    def join_and_open(self, host: int, zone: str, up_limit: int) -> None:
         if len(self.swarm.members) < 9:
-            self.swarm.opens(self.swarm.join(host=100 + host, zone=zone), TASKS[0])
+            self.swarm.opens(self.swarm.join(host=100 + host, zone=zone, up_limit=up_limit), TASKS[0])
 
     @precondition(lambda self: len(self.swarm.members) > 1)
     @rule(number=st.integers(0, 8), how=st.sampled_from(["bye", "unreachable"]))

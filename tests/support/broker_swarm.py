@@ -32,9 +32,10 @@ def proofs(piece: int, generation: bytes) -> bytes:
 class Member:
     """One peer as it sees itself."""
 
-    def __init__(self, peer: PeerId, is_seed: bool, zone: str) -> None:
+    def __init__(self, peer: PeerId, is_seed: bool, zone: str, up_limit: int) -> None:
         self.peer = peer
         self.zone = zone
+        self.up_limit = up_limit
         self.is_seed = is_seed
         #: task → generation it was told
         self.opened: dict[TaskId, bytes] = {}
@@ -136,10 +137,12 @@ class Swarm:
 
     # ── what peers do ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def join(self, *, seed: bool = False, host: int | None = None, slots: int = 3, zone: str = "") -> Member:
+    def join(
+        self, *, seed: bool = False, host: int | None = None, slots: int = 3, zone: str = "", up_limit: int = 0
+    ) -> Member:
         self._born += 1
         peer = PeerId(b"%016d" % self._born)
-        member = self.members[peer] = Member(peer, seed, zone)
+        member = self.members[peer] = Member(peer, seed, zone, up_limit)
         self.hello(member, self._born if host is None else host, slots)
         return member
 
@@ -156,6 +159,7 @@ class Swarm:
                 seed=member.is_seed,
                 slots=slots,
                 zone=member.zone,
+                up_limit=member.up_limit,
             ),
         )
 

@@ -28,7 +28,9 @@ def host(index: int) -> HostId:
 class Books:
     """One task of four proven pieces; peer 0 is the child, each peer has four slots and a host of its own."""
 
-    def __init__(self, peers: int, seed: int = 1, zones: str = "") -> None:
+    def __init__(self, peers: int, seed: int = 1, zones: str = "", limits: dict[int, int] | None = None) -> None:
+        """`limits`: peer → what it was told to send at most, bytes per second."""
+        limits = limits or {}
         self.slots, self.rates, self.health, self.zones = Slots(), Rates(), Health(), Zones()
         self.leases = Leases(self.slots, self.zones)
         self.choosing = Choosing(self.leases, self.slots, self.rates, self.health, self.zones, random.Random(seed))
@@ -38,9 +40,9 @@ class Books:
             self.task.prove(piece, b"p" * 64)
         for index in range(peers):
             self.slots.join(index, 4 * SLOT)
-            self.rates.join(index, 4, False, 0, 0, ord(zones[index]) if zones else 0)
+            self.rates.join(index, 4, False, limits.get(index, 0), 0, ord(zones[index]) if zones else 0)
             self.health.join(host(index), index)
-            self.zones.join(index, zones[index] if zones else "")
+            self.zones.join(index, zones[index] if zones else "", limits.get(index, 0))
             self.task.members[index] = Member(Request(url="http://source.example/x"), b"", False, True)
 
     def takes(self, child: int, piece: int, parent: int) -> LiveLease:

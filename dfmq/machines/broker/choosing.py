@@ -28,7 +28,8 @@ class Choosing:
     """Law: what it proposes may be granted: the parent has room, holds the piece or is taking it, is not the child, not
     in quarantine, and its own parents lead to somebody who holds the piece and not to the child. A parent that is on
     probation, or slower than the child, is proposed only for a piece that nobody better holds whole. A parent in
-    another zone is proposed only for a piece that nobody good in the child's zone holds or is getting."""
+    another zone is proposed only for a piece that nobody good in the child's zone holds or is getting, or only such
+    as are too meagre to wait for."""
 
     def __init__(
         self, leases: Leases, slots: Slots, rates: Rates, health: Health, zones: Zones, rng: random.Random
@@ -216,24 +217,26 @@ class Choosing:
         near = self._zones.near(child)
         if near == EVERYBODY:
             return near
-        good = near & ~(self._unfit_for_a_zone() | 1 << child)
-        if task.whole.get(piece, 0) & good & ~task.members[child].shunned:
+        good, suffice = near & ~(self._unfit_for_a_zone() | 1 << child), self._zones.suffice
+        if suffice(holders := task.whole.get(piece, 0) & good & ~task.members[child].shunned):
             return near
         # Who is getting it and failed the child, waits itself for what comes in.
         for taker in bitfield.members(task.taken.get(piece, 0) & good):
-            if self._leads_home(task, child, piece, taker):
+            if self._leads_home(task, child, piece, taker) and suffice(holders := holders | 1 << taker):
                 return near
         return EVERYBODY
 
     def _last_resorts(self, task: Task, child: int, piece: int) -> int:
         """Which doubtful parents may serve the piece, a bit set: of the good holders in the child's zone the slower
-        ones, where there is no other; and any, where nobody better holds it anywhere. That the zone is getting it
-        makes no doubtful one better: the child waits."""
+        ones, where there is no other or they are too meagre to wait for; and any, where nobody better holds it
+        anywhere. That the zone is getting it makes no doubtful one better: the child waits."""
         doubtful, whole, near = self._doubtful(child), task.whole[piece] & ~(1 << child), self._zones.near(child)
         if near != EVERYBODY:
             good = whole & near & ~(self._unfit_for_a_zone() | task.members[child].shunned)
-            if good:
+            if self._zones.suffice(good):
                 return 0 if good & ~doubtful else good
+            if good and whole & ~doubtful:
+                return good
         return 0 if whole & ~doubtful else EVERYBODY
 
     def _unfit_for_a_zone(self) -> int:
@@ -242,15 +245,17 @@ class Choosing:
         return self._health.suspected | self._health.barred | self._rates.slow
 
     def may_enter(self, task: Task, zone: int, pieces: int) -> int:
-        """Which of these pieces may have to come into the zone, and could: nobody good there holds them,
-        and somebody elsewhere has them and room, or one there who is no good one. Maybe some more."""
+        """Which of these pieces may have to come into the zone, and could: nobody good there holds them, or only such
+        as are too meagre to wait for, and somebody elsewhere has them and room, or one there who is no good one. Maybe
+        some more."""
         near, room = self._zones.peers_of(zone), self._slots.room
         good, far = near & ~self._unfit_for_a_zone(), room & ~near
         whole, taken = task.whole, task.taken
         return bitfield.of(
             piece
             for piece in bitfield.members(pieces)
-            if not (held := whole.get(piece, 0)) & good and (held & room or taken.get(piece, 0) & far)
+            if not self._zones.suffice((held := whole.get(piece, 0)) & good)
+            and (held & room or taken.get(piece, 0) & far)
         )
 
     def _leads_home(self, task: Task, child: int, piece: int, parent: int) -> bool:
@@ -269,7 +274,8 @@ class Choosing:
     def relief(self, task: Task, lease: LiveLease, *, is_overdue: bool = False) -> int | None:
         """A whole holder with room that will do better than the lease's parent: one that waits itself, or is slow or
         doubtful, is beaten by any; another only by one that is less loaded. From one zone into another only from a
-        parent that stands elsewhere itself and has failed others, or has not got the piece whole. `is_overdue`: where
+        parent that stands elsewhere itself and has failed others, or has not got the piece whole; and from one that is
+        meagre, where nobody near is to be waited for. `is_overdue`: where
         a near holder is not to be left for others, the lease may be tried again with itself."""
         suspected = self._health.suspected
         unfit = suspected | self._rates.unwelcome_to(lease.child)
@@ -281,8 +287,10 @@ class Choosing:
         if lease.is_far:
             if not (suspected | ~whole) >> lease.parent & 1 or self._field(task, lease.child, lease.piece) == near:
                 return None
-        else:
+        elif not self._zones.meagre >> lease.parent & 1 or self._field(task, lease.child, lease.piece) == near:
             good &= near
+        elif not good & near and not self._zones.has_way_in(task.id, self._zones.of(lease.child)):
+            return None
         if not good:
             can_give = whole & near & ~(suspected | self._health.barred)
             return lease.parent if is_overdue and can_give >> lease.parent & 1 and near != EVERYBODY else None

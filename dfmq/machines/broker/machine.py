@@ -146,7 +146,7 @@ class BrokerMachine:
         else:
             peer = self._desk.roster.join(hello, self._now)
             index, desk = peer.index, self._desk
-            zone = desk.zones.join(index, peer.zone)
+            zone = desk.zones.join(index, peer.zone, hello.up_limit)
             desk.rates.join(index, hello.slots, peer.is_seed, hello.up_limit, hello.down_limit, zone)
             desk.slots.join(index, desk.rates.capacity(index))
             desk.health.join(peer.host, index)

@@ -76,6 +76,31 @@ def test_a_count_that_is_not_that_of_the_leases_is_noticed() -> None:
         zones.check_entering([])
 
 
+def test_who_may_send_less_than_a_quarter_of_what_a_lease_brings_is_nobody_to_wait_for() -> None:
+    zones = Zones()
+    for index, limit in enumerate([0, MB, 3 * MB, 3 * MB]):
+        zones.join(index, "east", limit)
+    zones.join(4, "west", MB)
+    zones.check()
+    assert zones.meagre == 0b11110, "nothing is known of the way in"
+    zones.widen(0, 8 * MB)
+    zones.check()
+    assert zones.meagre == 0b10010
+    assert [zones.suffice(peers) for peers in (0b00000, 0b00010)] == [False, False]
+    assert [zones.suffice(peers) for peers in (0b00001, 0b00011, 0b00100)] == [True, True, True]
+    assert zones.widen(0, 16 * MB), "whoever was worth waiting for is no more"
+    assert zones.meagre == 0b11110
+    assert [zones.suffice(peers) for peers in (0b0100, 0b1100)] == [False, True], "together they send enough"
+    for _ in range(100):
+        zones.widen(0, 2 * MB)
+    zones.check()
+    assert zones.meagre == 0b10000
+    for index in range(5):
+        zones.leave(index)
+        zones.check()
+    assert zones.meagre == 0
+
+
 # ── the choice ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -179,6 +204,55 @@ def test_a_lease_that_drags_is_moved_within_the_zone_only() -> None:
     near.task.hold(2, 0b0001)
     near.takes(1, 0, 3)
     assert near.choosing.relief(near.task, near.takes(CHILD, 0, 1)) is None
+
+
+def limited_books(limits: dict[int, int], brought: int = 8 * MB) -> Books:
+    """The child's zone has peers 1 and 2 besides, which hold piece 0; peer 3, elsewhere, does too. A lease brings so
+    many bytes per second into the zone."""
+    books = Books(4, zones="eeew", limits=limits)
+    for holder in (1, 2, 3):
+        books.task.hold(holder, 0b0001)
+    if brought:
+        books.zones.widen(CHILD, brought)
+    return books
+
+
+@pytest.mark.clause("LEASE-5")
+def test_near_holders_that_are_told_to_send_little_keep_nothing_out_while_they_are_few() -> None:
+    few = MB // 2
+    assert limited_books({1: few, 2: few}).chosen() == {(0, 1), (0, 2), (0, 3)}
+    assert limited_books({1: few, 2: few}, brought=0).chosen() == {(0, 1), (0, 2), (0, 3)}, "one has to try"
+    assert limited_books({1: few}).chosen() == {(0, 1), (0, 2)}, "the other sends what it can"
+    assert limited_books({1: MB, 2: MB}).chosen() == {(0, 1), (0, 2)}, "together they send enough"
+    assert limited_books({1: few, 2: few}, brought=MB).chosen() == {(0, 1), (0, 2)}, "the way in brings no more"
+
+
+def test_who_gets_a_piece_and_sends_what_it_can_is_waited_for_beside_holders_that_send_little() -> None:
+    books = limited_books({2: 1000})
+    books.task.unhold(1, 0b0001)
+    books.takes(1, 0, 3)
+    books.full(1)
+    assert books.chosen() == {(0, 2)}
+
+
+def test_a_lease_on_a_near_holder_that_sends_little_is_moved_to_another_zone_while_there_is_a_way_in() -> None:
+    books = limited_books({1: 1000, 2: 1000})
+    books.full(2)
+    lease = books.takes(CHILD, 0, 1)
+    assert books.choosing.relief(books.task, lease) == 3
+    while books.zones.has_way_in(books.task.id, books.zones.of(CHILD)):
+        books.zones.enters(books.task.id, CHILD)
+    assert books.choosing.relief(books.task, lease) is None
+
+
+def test_a_near_holder_that_sends_little_is_asked_last_when_there_is_no_way_in_for_more() -> None:
+    books = limited_books({1: 1000, 2: 1000})
+    for peer in (CHILD, 1, 2, 3):
+        books.rate(peer, 8 * MB)
+    assert books.chosen() == {(0, 3)}
+    while books.zones.has_way_in(books.task.id, books.zones.of(CHILD)):
+        books.zones.enters(books.task.id, CHILD)
+    assert books.chosen() == {(0, 1), (0, 2)}
 
 
 # ── the swarm ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -306,6 +380,22 @@ def test_when_a_zones_only_holder_gives_more_and_is_slow_others_are_asked() -> N
     assert all(0 < len(child.leases) < PIECES for child in children), "they wait for the holder"
     swarm.say(holder, said.Beat(down_rate=MB, up_rate=16 * MB))
     assert [lease.piece for child in children for _, lease in child.leases.values() if lease.parent == two.seed.peer]
+
+
+def test_a_zone_does_not_wait_for_a_holder_that_is_told_to_send_little() -> None:
+    two = TwoZones(0)
+    swarm = two.swarm
+    holder = swarm.join(zone="east", up_limit=1000)
+    swarm.say(holder, said.Held(task=TASK, generation=swarm.generation[TASK], held=bytes([0b111111])))
+    children = [swarm.join(zone="east") for _ in range(3)]
+    for child in children:
+        swarm.opens(child, TASK, PIECES)
+    leases = [lease for child in children for _, lease in child.leases.values()]
+    entering = [lease.piece for lease in leases if lease.parent == two.seed.peer]
+    assert 0 < len(entering) <= LEAST_ENTERING
+    assert len(set(entering)) == len(entering), "each once"
+    swarm.settle()
+    assert all(child.has(TASK) == bitfield.full(PIECES) for child in children)
 
 
 def test_a_grant_that_was_lost_is_made_anew_by_the_only_holder_of_the_zone() -> None:
