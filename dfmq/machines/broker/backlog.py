@@ -8,6 +8,9 @@ from dfmq.errors import InvariantViolated
 #: A backlog is taken for no older than this: whoever has not been heard for longer is gone, even from a broker that is
 #: never done.
 MOST_UNREAD_SECONDS = 60.0
+#: To be called so much later than that, or a sum and a difference that are rounded differently meet the same instant
+#: again and again.
+ROUNDING_SECONDS = 0.001
 
 NEVER = float("inf")
 
@@ -46,7 +49,7 @@ class Backlog:
 
     def due_at(self, at: float) -> float:
         """When something that is due at this instant can be judged at the latest."""
-        return at if self._since >= at else at + MOST_UNREAD_SECONDS
+        return at if self._since >= at else at + MOST_UNREAD_SECONDS + ROUNDING_SECONDS
 
     def is_to_say(self, now: float) -> bool:
         """It is time to say that the broker lives; asked once a time."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from support.broker_talk import BrokerTalk, leases, of, with_content
 from support.talk import GENERATION, TASK
 
@@ -33,7 +35,15 @@ def test_what_is_due_can_be_judged_when_it_says_so_and_not_before(at: float) -> 
     backlog = Backlog(2.0)
     backlog.fell_behind(10.0, 10.0)
     due = backlog.due_at(at)
-    assert backlog.read_until(due) >= at > backlog.read_until(due - 0.001)
+    assert backlog.read_until(due) >= at > backlog.read_until(due - 0.002)
+
+
+@given(at=st.floats(1e-3, 1e9))
+@example(at=11.504203784)
+def test_however_late_it_is_nothing_is_due_again_and_again_at_one_instant(at: float) -> None:
+    backlog = Backlog(2.0)
+    backlog.fell_behind(0.0, 0.0)
+    assert backlog.read_until(backlog.due_at(at)) >= at
 
 
 def test_it_is_said_each_beat_that_the_broker_lives_while_it_is_behind() -> None:
