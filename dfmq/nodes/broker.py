@@ -7,6 +7,7 @@ import logging
 import random
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -14,6 +15,7 @@ import zmq
 from dfmq.edges.bus import sockets
 from dfmq.edges.bus.local import INPROC
 from dfmq.edges.bus.loop import Drain
+from dfmq.edges.census import Census
 from dfmq.errors import ProtocolError
 from dfmq.machines.broker.machine import BrokerMachine
 from dfmq.machines.effects import Publish, Record, Send
@@ -56,7 +58,14 @@ class BrokerNode:
             self._publisher.close()
             raise
         reachable = self.notices.replace("//0.0.0.0:", f"//{advertise}:").replace("//[::]:", f"//{advertise}:")
-        self.machine = BrokerMachine(settings, secrets.randbits(62) + 1, random.Random(secrets.randbits(64)), reachable)
+        self._census = Census(Path(settings.home)) if listens else None
+        self.machine = BrokerMachine(
+            settings,
+            secrets.randbits(62) + 1,
+            random.Random(secrets.randbits(64)),
+            reachable,
+            self._census.hosts if self._census is not None else 0,
+        )
         self._note = note
         self._outgoing = Mail[PeerId]()
         hands: dict[type, Callable[[Any], None]] = {Send: self._send, Publish: self._publish, Record: self._record}
@@ -118,6 +127,8 @@ class BrokerNode:
                     raise
                 self._driver.feed(PeerUnreachable(peer))
         self._drain.look()
+        if self._census is not None:
+            self._census.note(self.machine.most_hosts)
 
     def close(self) -> None:
         self._driver.stop()

@@ -9,7 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 from support.processes import House, Node, free_port, side_by_side, until
+from support.raw_peer import RawPeer
 from support.sources import FaultySource, Page
+
+from dfmq.model.task import Request, task_id
+from dfmq.wire.messages import Close, Open, Opened
 
 pytestmark = pytest.mark.system
 
@@ -51,6 +55,26 @@ def test_a_broker_that_comes_back_asks_whether_it_changed_and_reads_nothing_twic
     assert_gets(house, second, url, CONTENT)
     assert [seen.get("if-none-match", "") for seen in source.seen(path)] == ["", Page(data=CONTENT).tag]
     assert source.bytes_sent(path) == len(CONTENT)
+
+
+def test_a_broker_that_comes_back_cuts_for_as_many_hosts_as_it_had(house: House, source: FaultySource) -> None:
+    listen = f"tcp://127.0.0.1:{free_port()}"
+    broker = house.broker(listen=listen)
+    for _ in range(2):
+        with RawPeer(broker.control):
+            pass
+    assert broker.stop() == 0
+    census = house.folder / "broker" / "hosts"
+    assert int(census.read_text()) >= 1
+    census.write_text("2000")
+    broker = house.broker(listen=listen)
+    request = Request(url=source.put("/many", os.urandom(32 * MIB)))
+    with RawPeer(broker.control) as raw:
+        raw.say(Open(task=task_id(request), request=request))
+        opened = raw.hear(Opened)
+        raw.say(Close(task=task_id(request)))
+    assert (opened.piece_length, opened.chunk_length) == (4 * MIB, 128 << 10), "eight pieces, in chunks as for few"
+    assert census.read_text() == "1000"
 
 
 def test_what_nothing_names_is_read_again_by_a_broker_that_comes_back(house: House, source: FaultySource) -> None:

@@ -35,12 +35,16 @@ class BrokerMachine:
     """Law: those of the parts; and what the catalog says is being taken are the live leases, every peer named anywhere
     is on the roster, and when nobody is here nothing is counted."""
 
-    def __init__(self, settings: BrokerSettings, epoch: int, rng: random.Random, notices: str = "") -> None:
-        """`epoch`: new at every start, positive; `notices`: where the PUB socket is heard, "" nowhere."""
+    def __init__(
+        self, settings: BrokerSettings, epoch: int, rng: random.Random, notices: str = "", most_hosts: int = 0
+    ) -> None:
+        """`epoch`: new at every start, positive; `notices`: where the PUB socket is heard, "" nowhere; `most_hosts`:
+        how many there were in an earlier life."""
         self._notices = notices
         self._now = 0.0
         self._desk = Desk(settings, epoch)
         self._backlog = Backlog(settings.beat_seconds)
+        self._desk.roster.most_hosts = most_hosts
         desk = self._desk
         choosing = Choosing(desk.leases, desk.slots, desk.rates, desk.health, desk.zones, rng)
         self._scheduler = Scheduler(self._desk, choosing)
@@ -104,6 +108,11 @@ class BrokerMachine:
     def peers(self) -> list[dict[str, Any]]:
         """Every peer, for people: plain values."""
         return views.peers(self._desk, self._now)
+
+    @property
+    def most_hosts(self) -> int:
+        """The most hosts there were at once, in an earlier life or this one."""
+        return self._desk.roster.most_hosts
 
     def counts(self) -> dict[str, int]:
         """How much of everything there is now, for metrics."""
