@@ -7,9 +7,9 @@ Worlds (peers-20000 and fine only when named): 200 to 20,000 peers at 200 Mbit/s
 links of 1 ms; and with 1000 peers: slow-10, slow-30 (so many per cent at a tenth of the rate; their own times apart),
 crash-5 (5 % killed on the way, most come back), join (they come over 60 s), zones (two, with 400 Mbit/s between them;
 the seed is in one), branches (ten, with 100 Mbit/s between each two and to the seed, which stands apart: one link
-alone would take 2.00), busy (the broker takes 150 µs for a message, about what a real one does; elsewhere it takes no
-time; the content is cut as for so many hosts), busy-small-pieces (cut as elsewhere, as for few hosts), source-300 and
-source-150 (the source gives so many Mbit/s; size/rate of the latter alone is 1.33).
+alone would take 2.00), busy (the broker takes 95 µs for a message and 57 µs for a piece, about what a real one does;
+elsewhere it takes no time; the content is cut as for so many hosts), busy-small-pieces (cut as elsewhere, as for few
+hosts), source-300 and source-150 (the source gives so many Mbit/s; size/rate of the latter alone is 1.33).
 fine: 1000 peers with the house's own chunks. mean, p99, max: of the peers at full rate, in size/rate. All but cpu_s is
 exact and the same on every machine; with several seeds, the median of each. Hints and notices are not delivered: they
 matter only while no broker answers, and are half of the events.
@@ -42,8 +42,8 @@ WORLDS: dict[str, dict[str, float]] = {
     "join": {"spread": 60.0},
     "zones": {"zones": 2, "zone_rate": 400 * MBIT},
     "branches": {"zones": 10, "zone_rate": 100 * MBIT, "seed_apart": True},
-    "busy": {"broker_seconds": 150e-6, "piece": 0, "chunk": 0},
-    "busy-small-pieces": {"broker_seconds": 150e-6},
+    "busy": {"broker_seconds": 95e-6, "piece": 0, "chunk": 0},
+    "busy-small-pieces": {"broker_seconds": 95e-6},
     "source-300": {"source_rate": 300 * MBIT},
     "source-150": {"source_rate": 150 * MBIT},
     "fine": {"chunk": 0},

@@ -75,7 +75,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed_slots: int = 0
     slots: int = 4
     beat: float = 2.0
-    #: seconds the broker takes for each message, one after the other; for a Beat a tenth of that
+    #: seconds the broker takes for each message, one after the other; for a Beat a tenth of that, for each piece that
+    #: is wanted six tenths more
     broker_seconds: float = 0.0
 
     # faults, each so many times at random instants while the transfer goes on

@@ -276,9 +276,11 @@ class Quit(Message, frozen=True, tag="quit"):
 
 
 class BeatSeen(Message, frozen=True, tag="beat-seen"):
-    """Echo of a Beat's stamp: the peer measures the control round trip with it."""
+    """Echo of a Beat's stamp: the peer measures the control round trip with it. `behind`: more has come in than the
+    broker gets through, and fewer messages are of use."""
 
     stamp: Id63
+    behind: bool = False
 
 
 class Error(Message, frozen=True, tag="error"):

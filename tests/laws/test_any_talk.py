@@ -171,7 +171,7 @@ class Neighbourhood:
             if isinstance(effect.message, messages.Hello):
                 return [told.BrokerSaid(messages.Welcome(epoch=1))]
             if isinstance(effect.message, messages.Beat):
-                return [told.BrokerSaid(messages.BeatSeen(stamp=effect.message.stamp))]
+                return [told.BrokerSaid(messages.BeatSeen(stamp=effect.message.stamp, behind=rng.randrange(2) == 1))]
         if isinstance(effect, do.AskParent) and isinstance(effect.message, messages.Fetch) and rng.randrange(5):
             fetch = effect.message
             chunks = [chunk for chunk in range(4) if fetch.chunks and fetch.chunks[0] >> chunk & 1]

@@ -277,13 +277,13 @@ class Download(RuleBasedStateMachine):
         self.leases.clear()
         self.opened()
 
-    @rule(seconds=st.sampled_from([0.1, 0.6, 3.0]))
-    def time_passes(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from([0.1, 0.6, 3.0]), behind=st.booleans())
+    def time_passes(self, seconds: float, behind: bool) -> None:
         end = self.now + seconds
         while (at := self.machine.next_deadline()) is not None and at <= end:
             self.now = max(self.now, at)
             if self.broker_answers:
-                self.hear(said.BeatSeen(stamp=0))
+                self.hear(said.BeatSeen(stamp=0, behind=behind))
             self.tell(told.DeadlineReached())
         self.now = end
 

@@ -67,6 +67,22 @@ def test_a_broker_that_restarts_reads_no_byte_of_the_source_twice(seed: int) -> 
     assert outcome.source_share == 1.0
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_broker_that_is_behind_and_loses_peers_and_restarts_still_has_everybody_done(seed: int) -> None:
+    """12 ms a message and 7 a piece: 16 pieces for 40 peers take it eight seconds at least, their links one."""
+    plan = Plan(
+        seed=seed, peers=40, size=2 * MIB, piece=128 * KIB, chunk=32 * KIB, rate=16 * MBIT, seed_rate=160 * MBIT,
+        broker_seconds=0.012, crashes=seed % 3, freezes=seed % 2, broker_restarts=seed // 4, tries=3, check=41,
+        limit=300,
+    )  # fmt: skip
+    world = World(plan)
+    world.run()
+    outcome = report.of(world)
+    assert outcome.failed <= plan.crashes
+    assert outcome.source_share == 1.0
+    assert plan.broker_restarts or outcome.broker_heard < 2 * outcome.grants, "said together"
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_peer_that_alone_loses_its_broker_finishes_by_its_neighbours(seed: int) -> None:
     """Half of them are done before the other half comes: nobody who holds all of it has a reason to say so again."""

@@ -99,7 +99,7 @@ EXAMPLES: dict[str, Message] = {
             claimed=b"claimed\xe5",
         ),
         messages.Quit(permit=5, task=TASK),
-        messages.BeatSeen(stamp=123_456_789),
+        messages.BeatSeen(stamp=123_456_789, behind=True),
         messages.Error(code="unknown_message", text="$.op", version=2),
         messages.Notice(kind="generation", epoch=9, task=TASK, generation=GENERATION, peer=PEER),
         messages.Hint(

@@ -344,7 +344,7 @@ class BrokerMachine:
     def _beat(self, peer: Peer, message: said.Beat) -> None:
         peer.sample = message.sample
         self._measure(peer, message.down_rate, message.up_rate, 0)
-        self._desk.outbox.send(peer.id, BeatSeen(stamp=message.stamp))
+        self._desk.outbox.send(peer.id, BeatSeen(stamp=message.stamp, behind=self._backlog.is_behind))
 
     def _error(self, peer: Peer, message: Error) -> None:
         self._refuse_message(peer, message, message.code)

@@ -21,7 +21,7 @@ from dfmq.model.digest import parse_digest
 from dfmq.model.ids import Generation, TaskId
 from dfmq.model.pieces import PieceMap
 from dfmq.model.task import Content, Request
-from dfmq.wire.messages import Close, Grant, Open, Opened, Refused, Want
+from dfmq.wire.messages import Close, Grant, Have, Open, Opened, Refused, Want
 
 #: loading: what an earlier life left · asking: Open is said · preparing: the store makes ready · running · proving: the
 #: whole content's digest is computed · over: see `outcome`
@@ -35,12 +35,17 @@ DOUBT_SECONDS = 8.0
 #: What is whole at the start is given away so long without a second look at its file. The broker mostly answers within
 #: milliseconds, but not while it asks the source whether the content has changed.
 TRUSTED_SECONDS = 0.5
+#: Of what is in flight this share is wanted at a time while the broker is behind. Simulated with a broker of 95 µs a
+#: message and 57 µs a piece wanted, 300 peers of 1 Gbit/s, 200 MiB, mean in size/rate: pieces of 2 MiB 2.04 (3.94
+#: without), 4 MiB 1.35 (1.83), 8 MiB 1.16 (1.15). All of it at a time: 1.57, 1.26, 1.23 (decision 22).
+AT_A_TIME = 2
 
 
 class Download:
     """One task being fetched.
 
-    Law: it runs only where there is a content, and the tally adds up to that content's proven bytes.
+    Law: it runs only where there is a content, and the tally adds up to that content's proven bytes. Pieces that the
+    broker was not told of are there only while others are on their way.
     """
 
     def __init__(
@@ -76,6 +81,8 @@ class Download:
         self._intake = intake
         self._neighbours = neighbours
         self._asked_at = 0.0
+        #: pieces that are held since the broker was last told, a bit set
+        self._unsaid = 0
         self.leases = Leases(
             task, self.tally, self.wants, holdings, session, intake, neighbours, ask=self.ask, more=self._more
         )
@@ -96,7 +103,7 @@ class Download:
         holding = self._holdings.get(self.task)
         has_any = holding is not None and holding.held != 0
         self.wants.state(self._room(self._in_flight(now)))
-        self._asked_at = now
+        self._asked_at, self._unsaid = now, 0
         message = Open(
             task=self.task,
             request=self.request,
@@ -185,7 +192,7 @@ class Download:
     # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def held(self, pieces: Iterable[int], now: float) -> list[PeerEffect]:
-        """Pieces have become whole and stored, through us or another way; the broker has been told."""
+        """Pieces have become whole and stored, through us or another way; they were noted."""
         return self.leases.held(pieces, now) + self.look(now)
 
     def sealed(self, length: int, now: float) -> list[PeerEffect]:
@@ -199,15 +206,17 @@ class Download:
         holding = self._holdings.get(self.task)
         if self.phase != "running" or holding is None or not holding.is_complete:
             return self._more(now)
+        effects = self.say_held()
         if not self.request.digest:
             self.phase, self.outcome = "over", Outcome()
-            return []
+            return effects
         algorithm = parse_digest(self.request.digest).algorithm
         self.phase = "proving"
         if holding.proved.get(algorithm):
-            return self.proved(algorithm, holding.proved[algorithm])
-        is_new = holding.ask_proof(algorithm)
-        return [ProveContent(self.task, holding.content.generation, algorithm)] if is_new else []
+            return effects + self.proved(algorithm, holding.proved[algorithm])
+        if holding.ask_proof(algorithm):
+            effects.append(ProveContent(self.task, holding.content.generation, algorithm))
+        return effects
 
     def proved(self, algorithm: str, hexadecimal: str) -> list[PeerEffect]:
         """The digest of the whole content is known."""
@@ -216,6 +225,20 @@ class Download:
             return []
         self.phase, self.outcome = "over", Outcome.of_digest(wanted, hexadecimal)
         return []
+
+    def note_held(self, pieces: Iterable[int]) -> list[PeerEffect]:
+        """The broker is to be told of these: with the next Want, for it follows at once, or they can wait for it."""
+        self._unsaid |= bitfield.of(pieces)
+        return self.say_held() if self.phase != "running" else []
+
+    def say_held(self) -> list[PeerEffect]:
+        """Tell the broker of what it was not told of."""
+        holding = self._holdings.get(self.task)
+        unsaid, self._unsaid = self._unsaid, 0
+        if holding is None or not (unsaid := unsaid & holding.held):
+            return []
+        pieces = list(bitfield.members(unsaid))
+        return self._session.tell(Have(task=self.task, generation=holding.content.generation, pieces=pieces))
 
     # ── wants and grants ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -244,17 +267,26 @@ class Download:
         return self._intake.window.in_flight(self._intake.rate_each(now), self._session.round_trip, piece_length)
 
     def _more(self, now: float) -> list[PeerEffect]:
-        """Want what there is room for: from the broker, or, while none answers, from neighbours."""
+        """Say what is held, and want what there is room for: from the broker, or, while none answers, from neighbours.
+
+        A broker that is behind is asked for half of what is in flight at a time, which is more by as much: it takes
+        about as long for one message as for three pieces in it."""
         if self.phase != "running":
-            return []
+            return self.say_held()
         if not self._session.is_welcomed:
-            return self._carry_on(now)
-        in_flight = self._in_flight(now)
+            return self.say_held() + self._carry_on(now)
+        in_flight, least = self._in_flight(now), 1
+        if self._session.is_broker_behind:
+            least = max(1, in_flight // AT_A_TIME)
+            in_flight += least - 1
         room = self._room(in_flight)
-        if room == 0:
+        if room < least > 1 and self.leases.inflows:
             return []
+        effects = self.say_held()
+        if room == 0:
+            return effects
         self.wants.owed += room
-        return self._session.tell(
+        return effects + self._session.tell(
             Want(
                 task=self.task,
                 count=room,
@@ -307,7 +339,7 @@ class Download:
         """End everything; what is stored stays, for the next try."""
         self.phase = "over"
         self.wants.owed = 0
-        effects = self.leases.close(now)
+        effects = self.say_held() + self.leases.close(now)
         self._intake.forget(self.task)
         effects += self._neighbours.listen(self.task, [])
         if self._asked_at or self.was_opened:
@@ -318,6 +350,8 @@ class Download:
         """See the class's law."""
         self.leases.check()
         self.wants.check()
+        if self._unsaid and not self.leases.inflows:
+            raise InvariantViolated(f"task {self.task.hex()}: the broker was not told of {self._unsaid:b}")
         holding = self._holdings.get(self.task)
         if holding is None:
             if self.phase in ("running", "proving"):

@@ -97,9 +97,10 @@ class Keeping:
                 haves.append(piece)
             parent, length = inflow.lease.parent if inflow is not None else b"", holding.cut.piece_span(piece)[1]
             effects.append(Record("piece.held", {"task": task, "piece": piece, "parent": parent, "bytes": length}))
-        if haves:
-            have = Have(task=task, generation=holding.content.generation, pieces=haves)
-            effects += self._session.tell(have)
+        if haves and download is not None:
+            effects += download.note_held(haves)
+        elif haves:
+            effects += self._session.tell(Have(task=task, generation=holding.content.generation, pieces=haves))
         for piece in pieces:
             effects += self._fetching.piece_whole(task, piece, now)
             self._neighbours.tell(task, piece, now)

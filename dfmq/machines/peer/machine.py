@@ -193,7 +193,11 @@ class PeerMachine:
         state = session.state
         up_rate = self._intake.up_rate = self._upload.up_rate(now)
         down_rate = self._intake.meter.rate(now)
-        effects += session.deadline(now, is_active=bool(self._downloads), down_rate=down_rate, up_rate=up_rate)
+        beat = session.deadline(now, is_active=bool(self._downloads), down_rate=down_rate, up_rate=up_rate)
+        for download in self._downloads.values() if beat else ():
+            # What waited to be said with others waits no longer than this.
+            effects += download.say_held()
+        effects += beat
         if state == "welcomed" and session.state != "welcomed":
             effects += self._orders.lost_broker(now)
         effects += self._neighbours.heed(is_of_use=session.is_doubtful(now))

@@ -73,8 +73,10 @@ class Session:
         self.unwelcome_since: float | None = None
         #: smoothed control round trip, seconds; 0.0 unknown
         self.round_trip = 0.0
-        #: when the broker last said that it is behind with reading
+        #: when the broker last said to all that it is behind with reading
         self.behind_at = float("-inf")
+        #: what its last answer to a Beat says of that
+        self.is_broker_behind = False
         self.sample = HostSample()
         #: the version that a broker spoke since the last Welcome, where it was another than ours; 0 none did
         self.other_version = 0
@@ -154,6 +156,7 @@ class Session:
 
     def beat_seen(self, message: BeatSeen, now: float) -> bool:
         """The echo of a Beat: the control round trip. Whether that is notably longer than was known."""
+        self.is_broker_behind = message.behind
         sent_at = self._sent_at_by_stamp.pop(message.stamp, None)
         if sent_at is None:
             return False
@@ -209,7 +212,7 @@ class Session:
             self.unwelcome_since = None
             self._tries = self._hellos_unanswered = self._beats_unanswered = 0
             self.other_version = self.misunderstandings = 0
-            self._is_misunderstood = False
+            self._is_misunderstood = self.is_broker_behind = False
             self._sent_at_by_stamp.clear()
             self._due_at = self._alarm.by(now)
             return [Record("session.welcomed", {"epoch": self.epoch})]

@@ -1,0 +1,138 @@
+"""A broker that has more to read than it gets through is told more at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from support.peer_talk import PeerTalk, all_of, to_broker
+from support.talk import CHUNKS, CUT, GENERATION, TASK, digest
+
+from dfmq.machines import effects as do
+from dfmq.machines import events as told
+from dfmq.machines.peer.window import Window
+from dfmq.model.ids import LeaseId
+from dfmq.wire import messages as said
+
+PIECES = 40
+IN_FLIGHT = 6
+
+
+class Busy(PeerTalk):
+    """Six leases in flight, of a content of forty pieces; the broker says whether it is behind."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, behind: bool) -> None:
+        super().__init__()
+        monkeypatch.setattr(Window, "in_flight", lambda *_: IN_FLIGHT)
+        self._leases = 0
+        self.wants()
+        length, piece_length, chunk_length = PIECES * CUT.piece_length, CUT.piece_length, CUT.chunk_length
+        self.hears(
+            said.Opened(
+                task=TASK,
+                generation=GENERATION,
+                length=length,
+                piece_length=piece_length,
+                chunk_length=chunk_length,
+            )
+        )
+        self.told(told.StoreOpened(TASK, GENERATION, 0, {}, {}))
+        self.grants(IN_FLIGHT)
+        self.beats(behind=behind)
+
+    def beats(self, *, behind: bool) -> list[Any]:
+        effects: list[Any] = []
+        while not (beats := [message for message in to_broker(effects) if isinstance(message, said.Beat)]):
+            effects += self.passes(0.05)
+        self.hears(said.BeatSeen(stamp=beats[-1].stamp, behind=behind))
+        return effects
+
+    def grants(self, count: int) -> None:
+        for _ in range(count):
+            self._leases += 1
+            self.granted(self._leases, self._leases - 1)
+
+    def holds(self, piece: int) -> list[Any]:
+        """It arrives, which makes room for another, and is stored then."""
+        effects: list[Any] = []
+        for chunk in range(CHUNKS):
+            lease, digests, length = LeaseId(piece + 1), digest(piece, chunk), CUT.chunk_length
+            effects += self.told(told.ChunkArrived(lease, piece, chunk, length, digests, "payload"))
+        return effects + self.stored(piece, range(CHUNKS))
+
+
+def talk(effects: Sequence[Any]) -> list[tuple[str, int]]:
+    """What is said of pieces: (Have or Want, how many)."""
+    return [
+        (type(message).__name__, len(message.pieces) if isinstance(message, said.Have) else message.count)
+        for message in to_broker(effects)
+        if isinstance(message, said.Have | said.Want)
+    ]
+
+
+def test_a_broker_that_gets_through_hears_of_each_piece_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Busy(monkeypatch, behind=False)
+    assert talk(peer.holds(0)) == [("Want", 1), ("Have", 1)]
+    assert talk(peer.holds(1)) == [("Want", 1), ("Have", 1)]
+
+
+@pytest.mark.clause("WANT-2")
+def test_one_that_is_behind_hears_of_some_pieces_together_and_is_asked_for_half_of_what_is_in_flight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peer = Busy(monkeypatch, behind=True)
+    assert talk(peer.holds(0)) == [("Want", 3)], "more in flight, so that half can be waited for"
+    peer.grants(3)
+    assert [talk(peer.holds(piece)) for piece in (1, 2, 3)] == [[], [], [("Have", 3), ("Want", 3)]]
+    peer.grants(3)
+    assert [talk(peer.holds(piece)) for piece in (4, 5, 6)] == [[], [], [("Have", 3), ("Want", 3)]]
+
+
+@pytest.mark.clause("WANT-2")
+def test_what_waits_is_said_with_the_next_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Busy(monkeypatch, behind=True)
+    peer.holds(0)
+    peer.grants(3)
+    assert talk(peer.holds(1)) == []
+    assert talk(peer.beats(behind=True)) == [("Have", 2)]
+    assert talk(peer.beats(behind=True)) == []
+
+
+def test_when_it_has_caught_up_each_piece_is_said_at_once_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Busy(monkeypatch, behind=True)
+    peer.holds(0)
+    peer.grants(3)
+    assert talk(peer.holds(1)) == []
+    peer.beats(behind=False)
+    assert talk(peer.holds(2)) == [("Have", 1)], "there is still more in flight than needed"
+
+
+def test_nothing_waits_when_nothing_more_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Busy(monkeypatch, behind=True)
+    assert [talk(peer.holds(piece)) for piece in range(IN_FLIGHT)] == [
+        [("Want", 3)], [], [], [("Have", 3), ("Want", 3)], [], [("Have", 3), ("Want", 2)],
+    ]  # fmt: skip
+
+
+def test_what_waits_is_stated_to_a_broker_that_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Busy(monkeypatch, behind=True)
+    peer.holds(0)
+    peer.grants(3)
+    assert talk(peer.holds(1)) == []
+    peer.told(told.NoticeHeard(said.Notice(kind="epoch", epoch=8)))
+    effects = peer.hears(said.Welcome(epoch=8))
+    (open_,) = (message for message in to_broker(effects) if isinstance(message, said.Open))
+    assert open_.held == b"\x03"
+    assert talk(effects + peer.holds(2)) == [("Have", 1)], "of the new one nothing is known"
+
+
+def test_a_piece_that_is_gone_before_it_was_said_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Busy(monkeypatch, behind=True)
+    peer.holds(0)
+    peer.grants(3)
+    assert talk(peer.holds(1)) == []
+    effects = peer.told(told.StoreDamaged(TASK))
+    assert not [message for message in to_broker(effects) if isinstance(message, said.Have)]
+    assert not talk(peer.beats(behind=True))
+    assert not all_of(do.Publish, effects)
