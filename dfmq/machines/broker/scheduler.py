@@ -8,6 +8,7 @@ from dfmq.machines.broker.catalog import Task
 from dfmq.machines.broker.choosing import Choosing
 from dfmq.machines.broker.desk import Desk
 from dfmq.machines.broker.leases import LiveLease
+from dfmq.machines.broker.patience import PATIENCE, Patience
 from dfmq.machines.broker.rates import MOST_IN_FLIGHT
 from dfmq.machines.broker.wants import Queue, Wants
 from dfmq.model import bitfield
@@ -22,18 +23,6 @@ SCANNED_IN_ORDER = 64
 FAILURES_BEFORE_REST = 4
 REST_SECONDS = 0.1
 MOST_REST_SECONDS = 5.0
-#: a lease that takes so many times as long as leases do that go well is moved, if there is a better parent. Measured by
-#: simulation (400 peers, 10 % of them at a tenth of the rate and nobody's rate known at the start, mean / slowest of
-#: the fast, in multiples of size/rate): 1.07 / 1.22; without moving 1.72 / 2.90.
-PATIENCE = 2.5
-#: and each time in a row that this brings nothing, twice as long
-MOST_MOVES = 10
-#: one that takes so many times as long as even that may never have reached its child: it is granted anew
-OVERDUE = 4
-#: seconds a lease is taken to need while nothing was measured
-UNKNOWN_SECONDS = 0.4
-#: how fast the estimate of what goes well follows a quicker lease, and a slower one
-FOLLOWS_QUICKER, FOLLOWS_SLOWER = 0.3, 0.1
 
 
 class Scheduler:
@@ -43,6 +32,7 @@ class Scheduler:
     def __init__(self, desk: Desk, choosing: Choosing) -> None:
         self._desk = desk
         self._choosing = choosing
+        self._patience = Patience(desk.rates)
         self.wants = Wants()
         #: task → children that have enough until all of it can be had
         self._sated: dict[TaskId, dict[int, None]] = {}
@@ -119,7 +109,7 @@ class Scheduler:
         # What comes from another zone, or by way of somebody who takes it there, is as slow as the link between them.
         is_long = desk.zones.are_several and (desk.zones.is_far(child, parent) or not task.whole[piece] >> parent & 1)
         cost, seconds = desk.rates.terms(child, parent, task.content.cut.piece_length, is_long=is_long)
-        patience = self._patience(task, child)
+        patience = self._patience.of(task, child)
         lease = desk.leases.grant(task.id, piece, child, parent, cost, now, seconds, patience)
         task.take(child, piece)
         left = self.wants.granted(task.id, child)
@@ -176,27 +166,21 @@ class Scheduler:
             self.wants.unpark(task.id, child)
 
     def done(self, task: Task, child: int, leases: list[LiveLease], now: float) -> None:
-        """The child has the pieces: what it held against parents is forgotten, and how long they took is what others
-        may expect. The estimate follows the quicker leases, so that it says what a piece takes when all goes well."""
-        usual, quickest, is_wider = task.usual_seconds, now, False
+        """The child has the pieces: what it held against parents is forgotten."""
+        is_wider = False
         for lease in leases:
-            took = now - lease.granted_at
-            quickest = min(quickest, took)
             if lease.is_far:
+                took = now - lease.granted_at
                 is_wider |= self._desk.zones.widen(child, task.cut.piece_length / took if took else 0.0)
-            follows = FOLLOWS_QUICKER if took < usual else FOLLOWS_SLOWER
-            usual = usual + (took - usual) * follows if usual else took
             self._desk.leases.end(lease)
             task.untake(child, lease.piece)
-        task.usual_seconds = usual
+        self._patience.learn(task, child, leases, now)
         member = task.members.get(child)
         if member is not None:
             if member.failures:
                 member.failures = 0
                 self.wants.resting.clear((task.id, child))
             member.shunned = 0
-            if quickest < PATIENCE * usual:
-                member.moves = 0
             self.wants.look_at(task.id, child)
         if self.wants.parked:
             for lease in leases:
@@ -210,21 +194,16 @@ class Scheduler:
 
     # ── leases that drag ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def _patience(self, task: Task, child: int) -> float:
-        """Seconds until a lease of the child is looked at."""
-        usual = task.usual_seconds or self._desk.rates.expected_seconds(child, task.cut.piece_length)
-        return PATIENCE * (usual or UNKNOWN_SECONDS) * 2.0 ** task.members[child].moves
-
     def relieve(self, task: Task, lease: LiveLease, now: float) -> None:
         """Move a lease that takes too long to a better parent, so that nobody waits for the slowest. What the child has
         got of the piece it keeps."""
         leases = self._desk.leases
-        patience = self._patience(task, lease.child)
+        patience = self._patience.of(task, lease.child)
         if now < lease.granted_at + 0.99 * patience:
             leases.look_again(lease, lease.granted_at + patience)
         elif (
             not task.members[lease.child].is_open
-            or (parent := self._choosing.relief(task, lease, is_overdue=now > lease.granted_at + OVERDUE * patience))
+            or (parent := self._choosing.relief(task, lease, is_overdue=self._patience.is_overdue(task, lease, now)))
             is None
         ):
             leases.look_again(lease, now + patience / PATIENCE)
@@ -232,8 +211,7 @@ class Scheduler:
             self._move(task, lease, parent, now)
 
     def _move(self, task: Task, lease: LiveLease, parent: int, now: float) -> None:
-        member = task.members[lease.child]
-        member.moves = min(MOST_MOVES, member.moves + 1)
+        self._patience.moved(task.members[lease.child])
         self.revoke(task, lease)
         self._grant(task, lease.child, lease.piece, parent, now)
 
