@@ -20,20 +20,18 @@ MOST = 10**6
 class Census:
     """The number, and its file.
 
-    Law: `hosts` is half of what the earlier life had at most, so that a fleet that shrank is forgotten after some
-    restarts; the file says at least four fifths of what this life had, as far as it could be written.
+    Law: `hosts` is half of what the earlier life had at most, so that a fleet that shrank is forgotten after some lives
+    in which somebody came; then the file says at least four fifths of what this life had, if it could be written.
     """
 
     def __init__(self, home: Path) -> None:
         self._file = home / FILE
-        self._written = self._read() // 2
         #: to begin with
-        self.hosts = self._written
-        if self._written:
-            self._write()
+        self.hosts = self._read() // 2
+        self._written = 0
 
     def note(self, most_hosts: int) -> None:
-        """So many there were at once."""
+        """So many there were at once, in this life or to begin with; somebody is here."""
         if most_hosts > NOTABLE * self._written:
             self._written = most_hosts
             self._write()

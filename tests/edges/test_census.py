@@ -26,8 +26,16 @@ def test_the_next_life_begins_with_half_of_what_there_was(tmp_path: Path) -> Non
 def test_a_fleet_that_shrank_is_forgotten_after_some_restarts(tmp_path: Path) -> None:
     Census(tmp_path).note(2000)
     for _ in range(11):
-        Census(tmp_path).note(3)
+        census = Census(tmp_path)
+        census.note(max(3, census.hosts))
     assert Census(tmp_path).hosts <= 3
+
+
+def test_a_life_in_which_nobody_came_changes_nothing(tmp_path: Path) -> None:
+    Census(tmp_path).note(2000)
+    for _ in range(5):
+        Census(tmp_path).note(0)
+    assert Census(tmp_path).hosts == 1000
 
 
 @pytest.mark.parametrize("text", ["", "many", "-5", str(MOST + 1), "9" * 5000, "\N{SUPERSCRIPT TWO}"])

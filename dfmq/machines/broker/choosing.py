@@ -287,10 +287,12 @@ class Choosing:
         if lease.is_far:
             if not (suspected | ~whole) >> lease.parent & 1 or self._field(task, lease.child, lease.piece) == near:
                 return None
-        elif not self._zones.meagre >> lease.parent & 1 or self._field(task, lease.child, lease.piece) == near:
+        elif (
+            not self._zones.meagre >> lease.parent & 1
+            or not self._zones.has_way_in(task.id, self._zones.of(lease.child))
+            or self._field(task, lease.child, lease.piece) == near
+        ):
             good &= near
-        elif not good & near and not self._zones.has_way_in(task.id, self._zones.of(lease.child)):
-            return None
         if not good:
             can_give = whole & near & ~(suspected | self._health.barred)
             return lease.parent if is_overdue and can_give >> lease.parent & 1 and near != EVERYBODY else None

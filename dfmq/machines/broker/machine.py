@@ -111,8 +111,9 @@ class BrokerMachine:
 
     @property
     def most_hosts(self) -> int:
-        """The most hosts there were at once, in an earlier life or this one."""
-        return self._desk.roster.most_hosts
+        """The most hosts there were at once, in an earlier life or this one; 0 while none is here."""
+        roster = self._desk.roster
+        return roster.most_hosts if len(roster) > len(roster.seeds) else 0
 
     def counts(self) -> dict[str, int]:
         """How much of everything there is now, for metrics."""
@@ -293,12 +294,15 @@ class BrokerMachine:
         index = peer.index
         is_loaded = 2 * self._desk.slots.booked[index] >= self._desk.slots.capacity[index]
         before, was_slow = self._desk.rates.enough(index), self._desk.rates.slow >> index & 1
+        slower = self._desk.rates.slower_than(index)
         change = self._desk.rates.report(index, down, up, in_flight, is_loaded)
         if self._desk.rates.enough(index) > before:
             self._scheduler.hungrier(index)
         has_room = self._desk.slots.resize(index, self._desk.rates.capacity(index))
         if change or has_room:
             self._scheduler.rated(index, change, has_room)
+        if slower & ~self._desk.rates.slower_than(index):
+            self._scheduler.humbler(index)
         if self._desk.rates.slow >> index & 1 > was_slow:
             self._discipline.slowed(index)
 

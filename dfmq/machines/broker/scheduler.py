@@ -262,6 +262,11 @@ class Scheduler:
             for task_id in self.wants.queues:
                 self.wants.look_at(task_id, peer)
 
+    def humbler(self, peer: int) -> None:
+        """The peer takes less than before: some parents are too slow for it no more."""
+        for task_id in self.wants.queues:
+            self.wants.look_at(task_id, peer)
+
     def hungrier(self, peer: int) -> None:
         """The peer keeps more in flight than before: it may not have enough any more."""
         for task in self._desk.catalog.of_peer(peer):

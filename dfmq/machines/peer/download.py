@@ -39,6 +39,9 @@ TRUSTED_SECONDS = 0.5
 #: message and 57 µs a piece wanted, 300 peers of 1 Gbit/s, 200 MiB, mean in size/rate: pieces of 2 MiB 2.04 (3.94
 #: without), 4 MiB 1.35 (1.83), 8 MiB 1.16 (1.15). All of it at a time: 1.57, 1.26, 1.23 (decision 22).
 AT_A_TIME = 2
+#: But no more than this share of the content: where it has few pieces, others wait too long for the news of each. 1000
+#: peers, pieces of 16 MiB, half of what is in flight: 200 Mbit/s 1.199 (1.154 without), 1 Gbit/s 1.83 (1.72).
+OF_ALL = 8
 
 
 class Download:
@@ -275,12 +278,11 @@ class Download:
             return self.say_held()
         if not self._session.is_welcomed:
             return self.say_held() + self._carry_on(now)
-        in_flight, least = self._in_flight(now), 1
-        if self._session.is_broker_behind:
-            least = max(1, in_flight // AT_A_TIME)
-            in_flight += least - 1
+        in_flight = self._in_flight(now)
+        least = self._at_a_time(in_flight) if self._session.is_broker_behind else 1
+        in_flight += least - 1
         room = self._room(in_flight)
-        if room < least > 1 and self.leases.inflows:
+        if room < least and self.leases.inflows and least > 1 and not self._is_all(room):
             return []
         effects = self.say_held()
         if room == 0:
@@ -295,6 +297,17 @@ class Download:
                 up_rate=self._intake.up_rate,
             )
         )
+
+    def _is_all(self, room: int) -> bool:
+        """There is something left to want, and no more than this."""
+        holding = self._holdings.get(self.task)
+        return 0 < room == self.wants.left(len(self.leases.inflows), len(self.leases.early), holding)
+
+    def _at_a_time(self, in_flight: int) -> int:
+        holding = self._holdings.get(self.task)
+        count = holding.cut.count if holding is not None else 0
+        least = in_flight // AT_A_TIME
+        return max(1, min(least, count // OF_ALL) if count else least)
 
     def _carry_on(self, now: float) -> list[PeerEffect]:
         """Take leave ourselves, as neighbours' hints allow."""

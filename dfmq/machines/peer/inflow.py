@@ -76,8 +76,8 @@ class Owner(Protocol):
         """The lease came to nothing; `code` as in the message Failed. `is_told`: the parent said so itself."""
         ...
 
-    def displaced(self, inflow: Inflow, now: float) -> list[PeerEffect]:
-        """Another lease has got the number of this one."""
+    def gives_way(self, inflow: Inflow, now: float) -> list[PeerEffect]:
+        """A lease of another task has got the number of this one."""
         ...
 
     def inflow_of(self, piece: int) -> Inflow | None:

@@ -85,7 +85,8 @@ class Leases:
         namesake = self._intake.inflows.get(lease.lease)
         if namesake is not None:
             # A broker that began anew numbers from the start again; the older of the two gives way.
-            effects += namesake.owner.displaced(namesake, now)
+            owner = namesake.owner
+            effects += self.displaced(namesake, now) if owner is self else owner.gives_way(namesake, now)
         running = self.inflows.get(piece)
         if running is not None:
             running.spare = lease
@@ -153,8 +154,12 @@ class Leases:
         effects = self._session.tell(failed)
         return effects + self._ask(now) if is_doubtful else effects
 
+    def gives_way(self, inflow: Inflow, now: float) -> list[PeerEffect]:
+        """A lease of another task has got the number of this one: another is wanted for it."""
+        return self.displaced(inflow, now) + self._more(now)
+
     def displaced(self, inflow: Inflow, now: float) -> list[PeerEffect]:
-        """Another lease has got the number of this one, which no broker knows any more."""
+        """Another lease has got the number of this one, which no broker knows any more; or it is revoked."""
         del self.inflows[inflow.piece]
         effects = self._intake.end(inflow, "cancelled", now)
         return effects + self.take(inflow.spare, now) if inflow.spare is not None else effects

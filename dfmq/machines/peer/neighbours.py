@@ -181,14 +181,17 @@ class Neighbours:
     def _tell_all(self, holdings: Holdings, now: float) -> list[PeerEffect]:
         effects: list[PeerEffect] = []
         self._told_at = now
-        for task, pieces in self._untold.items():
-            holding = holdings.get(task)
-            if holding is not None:
-                for piece in bitfield.members(pieces & holding.held):
-                    if len(effects) < MOST_REMINDERS:
-                        effects += self._hint(holding, piece)
-        self._untold.clear()
-        self._tell_at = None
+        untold, self._untold, self._tell_at = self._untold, {}, None
+        for task, pieces in untold.items():
+            if (holding := holdings.get(task)) is None:
+                continue
+            for piece in bitfield.members(pieces & holding.held):
+                if len(effects) < MOST_REMINDERS:
+                    effects += self._hint(holding, piece)
+                else:
+                    self._untold[task] = self._untold.get(task, 0) | 1 << piece
+        if self._untold:
+            self._tell_at = self._alarm.by(now + MOST_OFTEN_SECONDS)
         return effects
 
     def _hint(self, holding: Holding, piece: int) -> list[PeerEffect]:
@@ -226,6 +229,9 @@ class Neighbours:
     def remind(self, holdings: Holdings, now: float) -> list[PeerEffect]:
         """The broker is silent: say again what we hold, the tasks we fetch ourselves first."""
         self._remind_at = self._alarm.by(now + REMIND_SECONDS)
+        self._told_at = now
+        if self._tell_at is not None:
+            self._tell_at = self._alarm.by(max(self._tell_at, now + MOST_OFTEN_SECONDS))
         effects: list[PeerEffect] = []
         for holding in sorted(holdings.values(), key=lambda holding: holding.task not in self._listened):
             for piece in bitfield.members(holding.held):

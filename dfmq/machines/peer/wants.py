@@ -8,6 +8,7 @@ from dfmq.errors import InvariantViolated
 from dfmq.machines.peer.holding import Holding
 from dfmq.machines.peer.inflow import Inflow
 from dfmq.machines.peer.window import MOST_IN_FLIGHT
+from dfmq.model.pieces import MOST_PIECES_KNOWN
 
 #: Leases that are over, remembered so that a Revoke that crossed their end is counted right.
 MOST_ENDED = 64
@@ -75,9 +76,13 @@ class Wants:
         taken = len(inflows) + early + self.owed
         # The broker counts a piece that has landed until we Have it, and keeps no more wants than these.
         room = min(in_flight - taken + landed, MOST_IN_FLIGHT - taken - spares)
-        if holding is not None and holding.cut.length is not None:
-            room = min(room, holding.cut.count - holding.held.bit_count() - taken)
-        return max(0, room)
+        return max(0, min(room, self.left(len(inflows), early, holding)))
+
+    def left(self, inflows: int, early: int, holding: Holding | None) -> int:
+        """Pieces that nobody has, takes or owes; any number while it is not known how many there are."""
+        if holding is None or holding.cut.length is None:
+            return MOST_PIECES_KNOWN
+        return holding.cut.count - holding.held.bit_count() - inflows - early - self.owed
 
     def check(self) -> None:
         """As far as one side can tell."""

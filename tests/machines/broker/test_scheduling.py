@@ -317,6 +317,25 @@ def test_who_fails_at_once_everywhere_does_not_spin_the_broker() -> None:
     assert swarm.now - before > MOST_REST_SECONDS
 
 
+def test_a_child_that_waits_and_turns_out_slow_itself_is_given_what_slower_parents_have() -> None:
+    swarm = Swarm()
+    seed = swarm.join(seed=True, slots=1)
+    busy = swarm.join()
+    swarm.opens(busy, TASKS[0], 0)
+    for permit in list(seed.permits):
+        swarm.sources(seed, permit)
+    swarm.say(busy, said.Want(task=TASKS[0], count=1))
+    assert busy.leases
+    slower, child = swarm.join(), swarm.join()
+    swarm.say(slower, said.Held(task=TASKS[0], generation=swarm.generation[TASKS[0]], held=bytes([0b111111])))
+    swarm.say(slower, said.Beat(down_rate=MB, up_rate=MB))
+    swarm.say(child, said.Beat(down_rate=8 * MB, up_rate=8 * MB))
+    swarm.opens(child, TASKS[0], 3)
+    assert {lease.parent for _, lease in child.leases.values()} == {busy.peer}, "who is slower comes after the seed"
+    swarm.say(child, said.Beat(down_rate=MB // 10))
+    assert {lease.parent for _, lease in child.leases.values()} == {busy.peer, slower.peer}
+
+
 # ── the rings and chains that random talks have found ─────────────────────────────────────────────────────────────
 
 

@@ -9,6 +9,7 @@ from support.broker_swarm import PIECES, TASKS, Member, Swarm
 from support.choice_books import CHILD, MB, Books, host
 
 from dfmq.errors import InvariantViolated
+from dfmq.machines.broker.slots import SLOT
 from dfmq.machines.broker.zones import EVERYBODY, LEAST_ENTERING, MOST_ENTERING, Zones
 from dfmq.model import bitfield
 from dfmq.model.ids import PeerId
@@ -243,6 +244,17 @@ def test_a_lease_on_a_near_holder_that_sends_little_is_moved_to_another_zone_whi
     while books.zones.has_way_in(books.task.id, books.zones.of(CHILD)):
         books.zones.enters(books.task.id, CHILD)
     assert books.choosing.relief(books.task, lease) is None
+    assert books.choosing.relief(books.task, lease, is_overdue=True) == 1, "its Grant may have been lost"
+
+
+def test_without_a_way_in_such_a_lease_is_moved_within_the_zone_even_to_a_more_loaded_one_or_not_at_all() -> None:
+    books = limited_books({1: 1000, 2: 1000})
+    lease = books.takes(CHILD, 0, 1)
+    books.slots.book(1, 2 * SLOT)
+    books.slots.book(2, SLOT)
+    while books.zones.has_way_in(books.task.id, books.zones.of(CHILD)):
+        books.zones.enters(books.task.id, CHILD)
+    assert {books.choosing.relief(books.task, lease) for _ in range(50)} <= {None, 2}
 
 
 def test_a_near_holder_that_sends_little_is_asked_last_when_there_is_no_way_in_for_more() -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from support.peer_talk import PeerTalk, all_of, to_broker
-from support.talk import CHUNKS, CUT, GENERATION, TASK, digest
+from support.talk import CHUNKS, CUT, GENERATION, TASK, digest, exchange, peer_id, proofs
 
 from dfmq.machines import effects as do
 from dfmq.machines import events as told
 from dfmq.machines.peer.window import Window
 from dfmq.model.ids import LeaseId
+from dfmq.model.task import Request, task_id
 from dfmq.wire import messages as said
 
 PIECES = 40
@@ -20,14 +21,14 @@ IN_FLIGHT = 6
 
 
 class Busy(PeerTalk):
-    """Six leases in flight, of a content of forty pieces; the broker says whether it is behind."""
+    """Six leases in flight, of a content of many pieces; the broker says whether it is behind."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, behind: bool) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, behind: bool, pieces: int = PIECES) -> None:
         super().__init__()
         monkeypatch.setattr(Window, "in_flight", lambda *_: IN_FLIGHT)
         self._leases = 0
         self.wants()
-        length, piece_length, chunk_length = PIECES * CUT.piece_length, CUT.piece_length, CUT.chunk_length
+        length, piece_length, chunk_length = pieces * CUT.piece_length, CUT.piece_length, CUT.chunk_length
         self.hears(
             said.Opened(
                 task=TASK,
@@ -136,3 +137,42 @@ def test_a_piece_that_is_gone_before_it_was_said_is_not_said(monkeypatch: pytest
     assert not [message for message in to_broker(effects) if isinstance(message, said.Have)]
     assert not talk(peer.beats(behind=True))
     assert not all_of(do.Publish, effects)
+
+
+def test_the_last_pieces_are_wanted_while_others_are_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Busy(monkeypatch, behind=True, pieces=24)
+    asked = IN_FLIGHT
+    for piece in range(23):
+        more = sum(count for kind, count in talk(peer.holds(piece)) if kind == "Want")
+        peer.grants(more)
+        asked += more
+        assert asked == 24 or asked - (piece + 1) >= IN_FLIGHT - 1
+    assert asked == 24
+
+
+def test_a_download_whose_last_lease_gives_way_to_anothers_says_what_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that began anew numbers from the start."""
+    peer, request = Busy(monkeypatch, behind=True), Request(url="http://source.example/other")
+    other = task_id(request)
+    peer.client(said.Get(get=2, request=request))
+    peer.told(told.StoreLoaded(other, None))
+    peer.hears(
+        said.Opened(
+            task=other, generation=GENERATION, length=CUT.length, piece_length=CUT.piece_length,
+            chunk_length=CUT.chunk_length,
+        )
+    )  # fmt: skip
+    peer.told(told.StoreOpened(other, GENERATION, 0, {}, {}))
+    peer.told(told.NoticeHeard(said.Notice(kind="epoch", epoch=8)))
+    peer.hears(said.Welcome(epoch=8))
+    peer.beats(behind=True)
+    for piece in range(IN_FLIGHT - 1):
+        peer.holds(piece)
+    lease = said.Lease(lease=IN_FLIGHT, piece=0, parent=peer_id("one"), endpoint=exchange("one"), proofs=proofs(0))
+    effects = peer.hears(said.Grant(task=other, generation=GENERATION, leases=[lease]))
+    assert ("Have", 2) in talk(effects)
+
+
+def test_of_a_content_of_few_pieces_each_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Busy(monkeypatch, behind=True, pieces=12)
+    assert [talk(peer.holds(piece)) for piece in (0, 1)] == [[("Want", 1), ("Have", 1)]] * 2

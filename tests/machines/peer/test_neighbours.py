@@ -18,6 +18,8 @@ from dfmq.machines.peer.neighbours import (
     OWN_LEASES_FROM,
     Neighbours,
 )
+from dfmq.model.ids import TaskId
+from dfmq.model.pieces import PieceMap
 from dfmq.model.task import Content
 from dfmq.wire import topics
 from dfmq.wire.messages import Hint
@@ -180,3 +182,28 @@ def test_who_holds_nothing_has_nothing_to_say() -> None:
     neighbours = some_neighbours()
     neighbours.asked(a_holding(), 5.0)
     assert neighbours.next_deadline() is None
+
+
+def test_what_is_too_much_for_once_is_told_a_second_later() -> None:
+    neighbours, holdings = some_neighbours(), Holdings()
+    for number in range(3):
+        task = TaskId(bytes([number]) * 16)
+        holding = holdings[task] = Holding(task, Content(GENERATION, PieceMap(3000, 1, 1)), REQUEST)
+        holding.held = (1 << 3000) - 1
+        holding.proofs.update(dict.fromkeys(range(3000), b"p" * 16))
+        neighbours.asked(holding, 5.0)
+    told: list[int] = []
+    while (at := neighbours.next_deadline()) is not None:
+        told.append(len(neighbours.deadline(holdings, at)))
+        neighbours.check()
+    assert told == [4096, 4096, 9000 - 2 * 4096]
+
+
+def test_a_reminder_counts_as_told() -> None:
+    neighbours, holdings = some_neighbours(), a_full_shelf()
+    assert len(neighbours.remind(holdings, 5.0)) == 2
+    neighbours.asked(holdings[TASK], 5.1)
+    assert neighbours.next_deadline() == 5.0 + MOST_OFTEN_SECONDS
+    neighbours.tell(TASK, 0, 5.2)
+    neighbours.remind(holdings, 5.9)
+    assert neighbours.deadline(holdings, 6.5) == []
