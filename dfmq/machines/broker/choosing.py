@@ -275,8 +275,8 @@ class Choosing:
         """A whole holder with room that will do better than the lease's parent: one that waits itself, or is slow or
         doubtful, is beaten by any; another only by one that is less loaded. From one zone into another only from a
         parent that stands elsewhere itself and has failed others, or has not got the piece whole; and from one that is
-        meagre, where nobody near is to be waited for. `is_overdue`: where
-        a near holder is not to be left for others, the lease may be tried again with itself."""
+        meagre, where nobody near is to be waited for. `is_overdue`: where a near holder is not to be left for others,
+        the lease may be tried again with itself."""
         suspected = self._health.suspected
         unfit = suspected | self._rates.unwelcome_to(lease.child)
         whole = task.whole.get(lease.piece, 0)

@@ -44,8 +44,8 @@ class BrokerMachine:
         self._now = 0.0
         self._desk = Desk(settings, epoch)
         self._backlog = Backlog(settings.beat_seconds)
-        self._desk.roster.most_hosts = most_hosts
         desk = self._desk
+        desk.roster.most_hosts = most_hosts
         choosing = Choosing(desk.leases, desk.slots, desk.rates, desk.health, desk.zones, rng)
         self._scheduler = Scheduler(self._desk, choosing)
         self._admission = Admission(self._desk, self._scheduler, rng)
