@@ -17,9 +17,11 @@ error, an abort) fails the test.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -282,11 +284,17 @@ def side_by_side(names: str, cases: Sequence[Any]) -> Callable[[Callable[..., No
     return decorate
 
 
+#: Below the ports that the kernel gives to whoever asks for any (32768 and up): what is found free stays so.
+_ports = iter(random.sample(range(20_000, 30_000), 10_000))
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens at just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens at, nor will before the test does."""
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def receipts(got: Iterable[Got]) -> Counter[str]:

@@ -68,9 +68,9 @@ def given_up(broker: Node, parent: str) -> list[float]:
 def test_a_peer_that_alone_loses_its_broker_finishes_by_a_neighbour_that_was_done_before(
     house: House, source: FaultySource
 ) -> None:
-    content = os.urandom(16 * MIB)
+    content = os.urandom(8 * MIB)
     url = source.put("/stray", content, headers=FRESH)
-    broker = house.broker("broker", "--seed-up-limit", SEED_RATE)
+    broker = house.broker("broker", "--seed-up-limit", SEED_RATE, DFMQ_BROKER_BEAT="500ms")
     holder = house.peer("holder", broker, "--up-limit", PEER_RATE)
     assert_gets(house, holder, url, content)
     host, port = broker.control.removeprefix("tcp://").rsplit(":", 1)
