@@ -302,7 +302,8 @@ class BrokerMachine:
         if change or has_room:
             self._scheduler.rated(index, change, has_room)
         if slower & ~self._desk.rates.slower_than(index):
-            self._scheduler.humbler(index)
+            # It takes less than before, and some parents are too slow for it no more.
+            self._scheduler.look_at(index)
         if self._desk.rates.slow >> index & 1 > was_slow:
             self._discipline.slowed(index)
 

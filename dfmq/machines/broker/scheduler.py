@@ -259,11 +259,10 @@ class Scheduler:
                 if self._desk.catalog.has_peer(peer, task_id):
                     self.lost_holder(self._desk.catalog.tasks[task_id], self._desk.zones.of(peer))
         if change:
-            for task_id in self.wants.queues:
-                self.wants.look_at(task_id, peer)
+            self.look_at(peer)
 
-    def humbler(self, peer: int) -> None:
-        """The peer takes less than before: some parents are too slow for it no more."""
+    def look_at(self, peer: int) -> None:
+        """Others may serve the peer now than before: it is looked at as a child, in each of its tasks."""
         for task_id in self.wants.queues:
             self.wants.look_at(task_id, peer)
 

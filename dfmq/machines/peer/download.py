@@ -272,8 +272,8 @@ class Download:
     def _more(self, now: float) -> list[PeerEffect]:
         """Say what is held, and want what there is room for: from the broker, or, while none answers, from neighbours.
 
-        A broker that is behind is asked for half of what is in flight at a time, which is more by as much: it takes
-        about as long for one message as for three pieces in it."""
+        A broker that is behind is asked for half of what is in flight at a time, which is more by as much: a Have and
+        a Want take it about as long as three pieces in them."""
         if self.phase != "running":
             return self.say_held()
         if not self._session.is_welcomed:
