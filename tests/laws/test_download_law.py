@@ -349,7 +349,7 @@ class Download(RuleBasedStateMachine):
             if self.owed and self.is_member and free:
                 self.grant(free[0], again=False)
             else:
-                self.time_passes(0.6)
+                self.time_passes(0.6, behind=False)
 
     def has(self, piece: int) -> bool:
         return all((piece, chunk) in self.disk for chunk in range(MAP.chunks_in(piece)))
