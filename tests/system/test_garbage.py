@@ -148,7 +148,7 @@ def test_a_neighbour_that_talks_rot_is_not_listened_to(house: House, nodes: list
         raw.hear(Opened)
         output = house.folder / "neighbour"
         getting = house.start_get(nodes[1], url, "-o", output)
-        nodes[1].wait_for("piece.held", len(nodes[1].records("piece.held")) + 2)
+        nodes[1].wait_for("piece.held", 2, task=task_id(request).hex()[:8])
         refused = len(nodes[1].records("message.refused"))
         topic = topics.of_task(task_id(request))
 
