@@ -19,6 +19,9 @@ from dfmq.wire.messages import Lease, Stop
 
 #: Leases that are over and whose late chunks are still welcome ("hedging").
 MOST_PAST = 256
+#: Seconds until an inflow is looked at again at the latest: how long it may stay away follows how the others fare, and
+#: what was right while the way was cut would be waited for long after it is whole again.
+LOOK_SECONDS = 1.0
 #: Seconds: called so much later than asked for, we were asleep ourselves, and chunks may lie unread.
 ASLEEP_SECONDS = 0.5
 
@@ -56,7 +59,7 @@ class Intake:
         self._past.pop(lease.lease, None)
         if not inflow.wanted:
             return []
-        self._stalls.set(lease.lease, now + 1.0)
+        self._stalls.set(lease.lease, now + LOOK_SECONDS)
         return self.purse.owe(inflow, now)
 
     def arrived(self, event: ChunkArrived, now: float) -> list[PeerEffect]:
@@ -213,7 +216,8 @@ class Intake:
                 inflow.heard_at = now
             stalls_at = inflow.stalls_at(inflow.chunk_length * per_byte)
             if stalls_at is None or stalls_at > now:
-                self._stalls.set(lease, now + 1.0 if stalls_at is None else stalls_at)
+                look_at = now + LOOK_SECONDS
+                self._stalls.set(lease, look_at if stalls_at is None else min(stalls_at, look_at))
                 continue
             effects += inflow.owner.failed(inflow, "stalled", f"nothing for {now - inflow.heard_at:.1f} s", now)
         return effects

@@ -290,6 +290,26 @@ def test_each_parent_that_stalls_lets_the_next_one_for_the_piece_wait_twice_as_l
         assert [m.code for m in of_kind(said.Failed, to_broker(peer.passes(1.2)))] == ["stalled"]
 
 
+def test_how_long_a_parent_may_stay_away_follows_how_the_others_fare() -> None:
+    peer = running(LARGE)
+
+    def brings(lease: int, piece: int, gap: float) -> None:
+        for chunk in range(LARGE.chunks_in(piece)):
+            peer.passes(gap)
+            large_chunk(peer, lease, piece, chunk)
+            peer.stored(piece, [chunk])
+            peer.hears(said.BeatSeen(stamp=0))
+
+    granted_large(peer, 1, 0, "slow")
+    brings(1, 0, 0.9)
+    granted_large(peer, 2, 1, "silent")
+    # Four of the slow one's gaps are 3.6 s, and the silent one is looked at before there is a quick one.
+    assert not of_kind(said.Failed, to_broker(peer.passes(1.5)))
+    granted_large(peer, 3, 2, "quick")
+    brings(3, 2, 0.01)
+    assert [(m.lease, m.code) for m in of_kind(said.Failed, to_broker(peer.passes(1.4)))] == [(2, "stalled")]
+
+
 def test_a_stream_that_stops_is_noticed_within_a_second_and_its_chunks_are_kept() -> None:
     peer = running()
     peer.granted(1, 0)
