@@ -11,24 +11,22 @@ from dfmq.errors import SettingsError, TransferError
 from dfmq.machines.broker import agreement, views
 from dfmq.machines.broker.admission import Admission
 from dfmq.machines.broker.backlog import NEVER, Backlog
-from dfmq.machines.broker.catalog import Member, Task
+from dfmq.machines.broker.catalog import Member
 from dfmq.machines.broker.choosing import Choosing
 from dfmq.machines.broker.desk import Desk
 from dfmq.machines.broker.discipline import Discipline
+from dfmq.machines.broker.holders import Holders
 from dfmq.machines.broker.roster import Peer
 from dfmq.machines.broker.scheduler import Scheduler
 from dfmq.machines.effects import BrokerEffect
 from dfmq.machines.events import BrokerEvent, CaughtUp, FellBehind, PeerSaid, PeerUnreachable
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, LeaseId, TaskId
-from dfmq.model.pieces import MOST_PIECES_KNOWN, flaw
 from dfmq.model.settings import BrokerSettings
 from dfmq.model.task import credential, shown, task_id, validate
 from dfmq.wire import messages as said
 from dfmq.wire.messages import BeatSeen, Error, Message, Notice, Welcome
 from dfmq.wire.topics import ALL
-
-PROOF_BYTES = 16
 
 
 class BrokerMachine:
@@ -50,20 +48,21 @@ class BrokerMachine:
         self._scheduler = Scheduler(self._desk, choosing)
         self._admission = Admission(self._desk, self._scheduler, rng)
         self._discipline = Discipline(self._desk, self._scheduler, self._admission)
-        self._on: dict[type[Message], Callable[[Peer, Any], None]] = {
+        self._holders = holders = Holders(self._desk, self._scheduler, self._admission, self._discipline)
+        self._on: dict[type[Message], Callable[[Peer, Any, float], None]] = {
             said.Open: self._open,
-            said.Held: self._held,
+            said.Held: holders.held,
             said.Want: self._want,
-            said.Have: self._have,
-            said.Lost: self._lost,
+            said.Have: holders.have,
+            said.Lost: holders.lost,
             said.Failed: self._failed,
             said.Close: self._close,
             said.Beat: self._beat,
             said.Bye: self._bye,
-            said.Sourced: self._sourced,
-            said.Proven: self._proven,
-            said.Sealed: self._sealed,
-            said.SourceFailed: self._source_failed,
+            said.Sourced: self._admission.sourced,
+            said.Proven: holders.proven,
+            said.Sealed: holders.sealed,
+            said.SourceFailed: self._admission.source_failed,
             said.Error: self._error,
         }
 
@@ -134,13 +133,10 @@ class BrokerMachine:
         peer.heard_at = self._now
         act = self._on.get(type(message))
         if act is None:
-            self._refuse_message(peer, message, "not for a broker")
+            self._desk.refuse(peer, message, "not for a broker")
             self._desk.outbox.send(peer.id, Error(code="unknown_message", text=f"{type(message).__name__} to a broker"))
             return
-        act(peer, message)
-
-    def _refuse_message(self, peer: Peer, message: Message, why: str) -> None:
-        self._desk.outbox.record("message.refused", peer=peer.id, op=type(message).__name__.lower(), why=why)
+        act(peer, message, self._now)
 
     def _hello(self, event: PeerSaid, hello: said.Hello) -> None:
         if hello.peer != event.peer:
@@ -168,7 +164,7 @@ class BrokerMachine:
         for permit in self._desk.backsource.of_holder(peer.index):
             self._admission.say_permit(permit)
 
-    def _bye(self, peer: Peer, _: said.Bye) -> None:
+    def _bye(self, peer: Peer, _: said.Bye, __: float) -> None:
         self._lose(peer, "bye")
 
     def _lose(self, peer: Peer, why: str) -> None:
@@ -216,32 +212,11 @@ class BrokerMachine:
         if now >= desk.backsource.unwanted.soonest:
             self._admission.end_unwanted(now)
         while now >= desk.catalog.next_deadline():
-            self._forget_longest_idle()
-
-    def _forget_longest_idle(self) -> None:
-        task = self._desk.catalog.longest_idle()
-        if task is None:
-            return
-        if self._desk.backsource.of_task(task.id):
-            self._desk.catalog.touch(task, self._now)
-            return
-        self._desk.backsource.forget(task.id)
-        self._desk.catalog.forget(task)
-        self._desk.outbox.record("task.forgotten", task=task.id)
+            self._holders.forget_longest_idle(now)
 
     # ── tasks and pieces ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def _tie(self, task_id: TaskId, peer: Peer, url: str) -> Task | None:
-        """The task, and the peer bound to it; None when no more can be remembered."""
-        if self._desk.catalog.get(task_id) is None and self._desk.catalog.is_full():
-            self._forget_longest_idle()
-        self._desk.catalog.make_way(task_id, peer.index, self._desk.backsource.of_task)
-        task = self._desk.catalog.enter(task_id, peer.index, url, self._now)
-        if task is not None and self._desk.health.barred >> peer.index & 1:
-            task.bar(peer.index)
-        return task
-
-    def _open(self, peer: Peer, message: said.Open) -> None:
+    def _open(self, peer: Peer, message: said.Open, now: float) -> None:
         try:
             is_named_rightly = task_id(validate(message.request)) == message.task
             why = "the task's id does not follow from the request"
@@ -250,45 +225,29 @@ class BrokerMachine:
         if not is_named_rightly:
             self._turn_away(peer, message, SettingsError.code, why)
             return
-        task = self._tie(TaskId(message.task), peer, shown(message.request.url))
+        task = self._holders.tie(TaskId(message.task), peer, shown(message.request.url), now)
         if task is None:
             self._turn_away(peer, message, TransferError.code, "the broker remembers no more tasks; try again later")
             return
         if message.held:
-            self._note_held(task, peer, Generation(message.generation), bitfield.from_bytes(message.held))
+            self._holders.note(task, peer, Generation(message.generation), bitfield.from_bytes(message.held), now)
         self._scheduler.wants.forget(task.id, peer.index)
         member = Member(message.request, credential(message.request), message.no_source)
-        self._admission.ask(task, peer.index, member, self._now)
+        self._admission.ask(task, peer.index, member, now)
         if peer.index in task.members:
-            self._scheduler.want(task, peer.index, message.want, self._now)
+            self._scheduler.want(task, peer.index, message.want, now)
 
     def _turn_away(self, peer: Peer, message: said.Open, code: str, text: str) -> None:
         self._desk.outbox.send(peer.id, said.Refused(task=message.task, code=code, text=text))
         self._desk.outbox.record("task.refused", task=message.task, peer=peer.id, code=code)
 
-    def _held(self, peer: Peer, message: said.Held) -> None:
-        task = self._tie(TaskId(message.task), peer, "")
-        if task is None:
-            self._refuse_message(peer, message, "too many tasks")
-            return
-        self._note_held(task, peer, Generation(message.generation), bitfield.from_bytes(message.held))
-        self._desk.catalog.untie(task, peer.index)
-
-    def _note_held(self, task: Task, peer: Peer, generation: Generation, pieces: int) -> None:
-        if task.content is not None and task.content.generation == generation:
-            self._discipline.done(task, peer, pieces, self._now)
-        if self._admission.hold(task, peer.index, generation, pieces):
-            self._scheduler.stir(task)
-        else:
-            self._scheduler.offer_in(task, peer.index)
-
-    def _want(self, peer: Peer, message: said.Want) -> None:
+    def _want(self, peer: Peer, message: said.Want, now: float) -> None:
         self._measure(peer, message.down_rate, message.up_rate, message.in_flight)
         task = self._desk.catalog.get(TaskId(message.task))
         if task is None or peer.index not in task.members:
             self._desk.outbox.send(peer.id, Error(code="unknown_task", text="say Open first"))
             return
-        self._scheduler.want(task, peer.index, message.count, self._now)
+        self._scheduler.want(task, peer.index, message.count, now)
 
     def _measure(self, peer: Peer, down: int, up: int, in_flight: int) -> None:
         index = peer.index
@@ -307,111 +266,30 @@ class BrokerMachine:
         if self._desk.rates.slow >> index & 1 > was_slow:
             self._discipline.slowed(index)
 
-    def _have(self, peer: Peer, message: said.Have) -> None:
-        task = self._tie(TaskId(message.task), peer, "")
-        if task is None:
-            return
-        index, generation = peer.index, Generation(message.generation)
-        self._note_held(task, peer, generation, bitfield.of_below(message.pieces, MOST_PIECES_KNOWN))
-        self._desk.catalog.untie(task, index)
-        self._desk.catalog.touch(task, self._now)
-        permit = self._desk.backsource.fetch_of(task.id)
-        if permit is not None and permit.holder == index:
-            self._admission.finish_if_done(task, self._now)
-
-    def _lost(self, peer: Peer, message: said.Lost) -> None:
-        task = self._desk.catalog.get(TaskId(message.task))
-        if task is None:
-            return
-        index = peer.index
-        pieces = -1 if message.all_pieces else bitfield.of_below(message.pieces, MOST_PIECES_KNOWN)
-        task.unhold(index, pieces)
-        if message.all_pieces:
-            task.claims.pop(index, None)
-        elif index in task.claims:
-            generation, claimed = task.claims[index]
-            task.claims[index] = (generation, claimed & ~pieces)
-        for lease in self._desk.leases.of_parent(index):
-            is_forwarding = task.taking.get(index, 0) >> lease.piece & 1
-            if lease.task == task.id and pieces >> lease.piece & 1 and not is_forwarding:
-                self._scheduler.revoke(task, lease)
-        if index in task.members:
-            self._scheduler.wants.look_at(task.id, index)
-        self._desk.catalog.untie(task, index)
-        self._scheduler.lost_holder(task, self._desk.zones.of(index))
-        self._admission.restock(task, self._now)
-
-    def _close(self, peer: Peer, message: said.Close) -> None:
+    def _close(self, peer: Peer, message: said.Close, now: float) -> None:
         task = self._desk.catalog.get(TaskId(message.task))
         if task is not None and peer.index in task.members:
-            self._admission.depart(task, peer.index, self._now)
+            self._admission.depart(task, peer.index, now)
 
-    def _beat(self, peer: Peer, message: said.Beat) -> None:
+    def _beat(self, peer: Peer, message: said.Beat, now: float) -> None:
         peer.sample = message.sample
         self._measure(peer, message.down_rate, message.up_rate, 0)
         self._desk.outbox.send(peer.id, BeatSeen(stamp=message.stamp, behind=self._backlog.is_behind))
 
-    def _error(self, peer: Peer, message: Error) -> None:
-        self._refuse_message(peer, message, message.code)
+    def _error(self, peer: Peer, message: Error, _: float) -> None:
+        self._desk.refuse(peer, message, message.code)
 
     # ── what went wrong ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _failed(self, peer: Peer, message: said.Failed) -> None:
+    def _failed(self, peer: Peer, message: said.Failed, now: float) -> None:
         lease = self._desk.leases.get(LeaseId(message.lease))
         if lease is None or lease.child != peer.index or lease.task != message.task:
             return
         task = self._desk.catalog.tasks[lease.task]
         if message.code != "cancelled":
-            self._discipline.judge(task, lease, message.code, self._now)
+            self._discipline.judge(task, lease, message.code, now)
         if self._desk.leases.get(lease.id) is lease:
             self._scheduler.end(task, lease, again=message.code != "cancelled")
-
-    # ── about the source ─────────────────────────────────────────────────────────────────────────────────────────
-
-    def _sourced(self, peer: Peer, message: said.Sourced) -> None:
-        self._admission.sourced(peer, message, self._now)
-
-    def _source_failed(self, peer: Peer, message: said.SourceFailed) -> None:
-        self._admission.source_failed(peer, message, self._now)
-
-    def _speaks_for_source(self, peer: Peer, message: said.Proven | said.Sealed) -> Task | None:
-        """The task, if it is of this generation and the peer is a seed or reads it by permit."""
-        task = self._desk.catalog.get(TaskId(message.task))
-        permit = self._desk.backsource.fetch_of(TaskId(message.task))
-        is_reader = peer.is_seed or (permit is not None and permit.holder == peer.index)
-        if task is None or task.content is None or task.content.generation != message.generation or not is_reader:
-            self._refuse_message(peer, message, "no word on this content")
-            return None
-        return task
-
-    def _proven(self, peer: Peer, message: said.Proven) -> None:
-        task = self._speaks_for_source(peer, message)
-        if task is None:
-            return
-        cut, piece = task.cut, message.piece
-        if piece >= cut.limit or len(message.proofs) != PROOF_BYTES * cut.chunks_in(piece):
-            self._refuse_message(peer, message, "not the piece's chunks")
-            return
-        before = task.available
-        if not task.prove(piece, message.proofs):
-            self._refuse_message(peer, message, "contradicts what was proven before")
-            return
-        self._tie(task.id, peer, "")
-        self._note_held(task, peer, Generation(message.generation), 1 << piece)
-        self._desk.catalog.untie(task, peer.index)
-        if task.available != before:
-            self._scheduler.stir(task)
-        self._admission.finish_if_done(task, self._now)
-
-    def _sealed(self, peer: Peer, message: said.Sealed) -> None:
-        task = self._speaks_for_source(peer, message)
-        if task is None or task.is_sealed:
-            return
-        if wrong := flaw(task.cut.sealed(message.length)):
-            self._refuse_message(peer, message, wrong)
-            return
-        self._admission.seal(task, message.length)
-        self._admission.finish_if_done(task, self._now)
 
     # ── laws ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
