@@ -217,6 +217,10 @@ class Inflow:
         self.returned += length
         return length
 
+    def is_silent(self, now: float) -> bool:
+        """Something is owed, and nothing came for so long that any other leave for the piece is better."""
+        return self.given > self.received and now - self.heard_at >= STALL_SECONDS
+
     def stalls_at(self, turn: float) -> float | None:
         """When to give the parent up; None: it owes nothing. `turn`: seconds in which our own link takes a chunk of
         every inflow. Until a gap between two chunks was seen, parents as slow as that are not stalled."""

@@ -90,7 +90,8 @@ class Leases:
         running = self.inflows.get(piece)
         if running is not None:
             running.spare = lease
-            return effects
+            # The broker gives a piece once: it knows nothing of the running one any more, or did not give it.
+            return effects + self.displaced(running, now) if running.is_silent(now) else effects
         effects += self._intake.begin(lease, self, holding, now, is_own=is_own)
         self.inflows[piece] = self._intake.inflows[lease.lease]
         return effects

@@ -364,6 +364,31 @@ def test_a_parent_that_has_no_credit_left_cannot_stall() -> None:
     assert not of_kind(said.Failed, to_broker(peer.passes(20.0)))
 
 
+@pytest.mark.clause("LEASE-4")
+def test_another_leave_for_a_piece_is_used_at_once_when_nothing_comes_under_the_first() -> None:
+    # The broker gives a piece once. That it gives it again says that it knows nothing of the first any more.
+    peer = running()
+    peer.granted(1, 0, "silent")
+    peer.passes(1.5)
+    effects = peer.granted(2, 0, "other")
+    assert [(type(m), m.lease) for m in to_parents(effects)] == [(said.Stop, 1), (said.Fetch, 2)]
+    assert not of_kind(said.Failed, to_broker(effects))
+    assert all_of(do.StoreChunk, peer.chunk(2, 0, 0))
+
+
+@pytest.mark.clause("LEASE-4")
+def test_another_leave_for_a_piece_that_comes_is_kept_for_when_the_first_fails() -> None:
+    peer = running()
+    peer.granted(1, 0, "first")
+    for chunk in range(3):
+        peer.passes(0.01)
+        peer.chunk(1, 0, chunk)
+    assert not to_parents(peer.granted(2, 0, "other"))
+    effects = peer.passes(1.3)
+    assert [m.lease for m in of_kind(said.Failed, to_broker(effects))] == [1]
+    assert [m.lease for m in of_kind(said.Fetch, to_parents(effects))] == [2]
+
+
 def test_chunks_of_a_lease_that_was_given_up_are_still_taken() -> None:
     peer = running()
     peer.granted(1, 0)
