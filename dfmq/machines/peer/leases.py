@@ -90,8 +90,13 @@ class Leases:
         running = self.inflows.get(piece)
         if running is not None:
             running.spare = lease
+            if not running.is_silent(now):
+                return effects
             # The broker gives a piece once: it knows nothing of the running one any more, or did not give it.
-            return effects + self.displaced(running, now) if running.is_silent(now) else effects
+            # Told in case it does: there the piece would stay taken, and a Revoke's want be counted that is not here.
+            if not running.is_own:
+                effects += self._say_failed(running.lease, "cancelled", "there is another for the piece", now)
+            return effects + self.displaced(running, now)
         effects += self._intake.begin(lease, self, holding, now, is_own=is_own)
         self.inflows[piece] = self._intake.inflows[lease.lease]
         return effects

@@ -372,7 +372,20 @@ def test_another_leave_for_a_piece_is_used_at_once_when_nothing_comes_under_the_
     peer.passes(1.5)
     effects = peer.granted(2, 0, "other")
     assert [(type(m), m.lease) for m in to_parents(effects)] == [(said.Stop, 1), (said.Fetch, 2)]
-    assert not of_kind(said.Failed, to_broker(effects))
+    assert [(m.lease, m.code) for m in of_kind(said.Failed, to_broker(effects))] == [(1, "cancelled")], "if it knew it"
+    assert all_of(do.StoreChunk, peer.chunk(2, 0, 0))
+
+
+@pytest.mark.clause("LEASE-4")
+def test_a_lease_that_was_left_for_another_counts_again_if_a_revoke_crossed_the_word_of_it() -> None:
+    peer = running()
+    peer.granted(1, 0, "silent")
+    peer.passes(1.5)
+    peer.granted(2, 0, "other")
+    before = peer.machine.status(peer.now)["downloads"][TASK.hex()]["wanted"]
+    for _ in range(2):
+        peer.hears(said.Revoke(task=TASK, leases=[1]))
+        assert peer.machine.status(peer.now)["downloads"][TASK.hex()]["wanted"] == before + 1
     assert all_of(do.StoreChunk, peer.chunk(2, 0, 0))
 
 
