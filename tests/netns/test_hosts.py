@@ -134,6 +134,22 @@ def test_a_host_that_is_cut_off_is_done_without_and_goes_on_when_it_is_back(host
     assert hosts.requests() == 1
 
 
+def test_a_host_that_was_cut_off_for_long_does_not_wait_as_long_again(hosts: Hosts) -> None:
+    """With one parent there is no other connection to have it by. TCP's own next try came 9 s after the link was up."""
+    hosts.house.broker("broker", "--seed-up-limit", "5MB/s", listen=f"tcp://0.0.0.0:{PORT}")
+    (lost,) = hosts.house.peers(["a"], f"tcp://{hosts.address['broker']}:{PORT}")
+    getting = hosts.get(lost)
+    lost.wait_for("piece.held", 6)
+    hosts.cut_off(lost.name, "link")
+    time.sleep(13.0)
+    hosts.heal(lost.name, "link")
+    begun = time.monotonic()
+    got = finish(getting)
+    assert got.status == 0, got
+    assert hosts.output(lost).read_bytes() == hosts.content
+    assert time.monotonic() - begun < 6.0, "it waited for TCP"
+
+
 def test_a_site_behind_a_thin_link_has_it_as_fast_as_the_link_brings_one_copy(tmp_path: Path) -> None:
     """Four hosts of 20 Mbit/s behind a link of 20: four copies would take four times as long as one."""
     with network() as net, House(tmp_path, address="0.0.0.0") as house:

@@ -96,7 +96,7 @@ class Parents:
         return True
 
     def _connected(self, endpoint: str) -> Drain | None:
-        socket = sockets.dealer(self._context, self._routing_id)
+        socket = sockets.asking(self._context, self._routing_id)
         try:
             sockets.reach(socket, endpoint)
         except SettingsError:

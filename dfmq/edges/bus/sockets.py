@@ -34,6 +34,14 @@ MOST_SOCKETS = 60_000
 CONTROL_HWM = 20_000
 #: Chunks queued for one child. Credit in bytes is the real bound; this only has to be above it.
 CHUNK_HWM = 4_000
+#: Milliseconds in which the other side's kernel acknowledges nothing of what was sent, until a connection between two
+#: peers is made anew, and of each try to. TCP itself tries again after twice the time, each time: a link that is back
+#: after 13 s stood still for another 9. Of the chunks that are lost with the connection the child has long despaired.
+DEAD_WAY_MILLISECONDS = 3000
+CONNECT_MILLISECONDS = 2000
+#: Seconds of silence after which, and so often, whoever listens asks whether the other end of a connection is still
+#: there: who made it anew has left the old one, and never says so.
+KEEPALIVE_SECONDS = 30
 
 
 #: Where another node may say it is reached. Never ipc or inproc: what is there is this host's own.
@@ -81,6 +89,7 @@ def router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.SNDHWM, CONTROL_HWM)
     socket.setsockopt(zmq.RCVHWM, CONTROL_HWM)
     socket.setsockopt(zmq.MAXMSGSIZE, 1 << 20)
+    _notice_left_ends(socket)
     return socket
 
 
@@ -94,6 +103,25 @@ def dealer(context: zmq.Context[zmq.Socket[bytes]], routing_id: bytes) -> zmq.So
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
     socket.setsockopt(zmq.MAXMSGSIZE, 1 << 20)
     return socket
+
+
+def asking(context: zmq.Context[zmq.Socket[bytes]], routing_id: bytes) -> zmq.Socket[bytes]:
+    """The child's side of a parent's router. Not for a broker: there nothing may be lost while the session goes on."""
+    socket = dealer(context, routing_id)
+    _leave_dead_ways(socket)
+    return socket
+
+
+def _leave_dead_ways(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.TCP_MAXRT, DEAD_WAY_MILLISECONDS)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MILLISECONDS)
+
+
+def _notice_left_ends(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_SECONDS)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_SECONDS)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
 
 
 def publisher(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
@@ -122,6 +150,7 @@ def inbox(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     socket = _plain(context, zmq.PULL)
     socket.setsockopt(zmq.RCVHWM, CHUNK_HWM)
     socket.setsockopt(zmq.MAXMSGSIZE, 1 << 25)
+    _notice_left_ends(socket)
     return socket
 
 
@@ -131,6 +160,7 @@ def pipeline(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.SNDHWM, CHUNK_HWM)
     socket.setsockopt(zmq.RECONNECT_IVL, 100)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+    _leave_dead_ways(socket)
     return socket
 
 
