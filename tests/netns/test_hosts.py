@@ -147,7 +147,7 @@ def test_a_host_that_was_cut_off_for_long_does_not_wait_as_long_again(hosts: Hos
     got = finish(getting)
     assert got.status == 0, got
     assert hosts.output(lost).read_bytes() == hosts.content
-    assert time.monotonic() - begun < 6.0, "it waited for TCP"
+    assert time.monotonic() - begun < 8.0, "it waited for TCP"
 
 
 def test_a_site_behind_a_thin_link_has_it_as_fast_as_the_link_brings_one_copy(tmp_path: Path) -> None:
