@@ -283,7 +283,13 @@ class BrokerMachine:
 
     def _failed(self, peer: Peer, message: said.Failed, now: float) -> None:
         lease = self._desk.leases.get(LeaseId(message.lease))
-        if lease is None or lease.child != peer.index or lease.task != message.task:
+        # A broker that began anew numbers from the start again: the word may be of an earlier one's lease.
+        is_meant = lease is not None and (lease.child, lease.task, lease.piece) == (
+            peer.index,
+            message.task,
+            message.piece,
+        )
+        if lease is None or not is_meant:
             return
         task = self._desk.catalog.tasks[lease.task]
         if message.code != "cancelled":

@@ -100,6 +100,7 @@ class Inflow:
         "given",
         "heard_at",
         "is_asked",
+        "is_excused",
         "is_own",
         "last_length",
         "lease",
@@ -143,6 +144,8 @@ class Inflow:
         self.wasted = 0
         self.unstored = 0
         self.is_asked = False
+        #: the silence since the last chunk was once taken for our own
+        self.is_excused = False
         self.heard_at = 0.0
         self.gap = 0.0
 
@@ -169,7 +172,7 @@ class Inflow:
     def give(self, amount: int, inbox: str, now: float) -> AskParent:
         """Credit for so many bytes; the first comes with the Fetch."""
         if self.given == self.received:
-            self.heard_at = now
+            self.heard_at, self.is_excused = now, False
         self.given += amount
         if self.is_asked:
             return AskParent(self.lease.endpoint, Credit(lease=self.lease.lease, credit=amount))
@@ -198,6 +201,7 @@ class Inflow:
             self.gap += GAP_FORGOTTEN * (gap - self.gap)
         self.received += length
         self.heard_at = now
+        self.is_excused = False
         return True
 
     def waste(self, length: int) -> bool:
@@ -216,6 +220,12 @@ class Inflow:
         length = self.length_of(chunk)
         self.returned += length
         return length
+
+    def excuse(self, now: float) -> None:
+        """We were asleep ourselves: begin to wait anew. Once for each silence, or who is late each time would wait for
+        ever."""
+        if not self.is_excused:
+            self.is_excused, self.heard_at = True, now
 
     def is_silent(self, now: float) -> bool:
         """Something is owed, and nothing came for so long that any other leave for the piece is better."""

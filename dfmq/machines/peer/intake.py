@@ -213,7 +213,7 @@ class Intake:
             if inflow is None or inflow.has_landed:
                 continue
             if was_asleep:
-                inflow.heard_at = now
+                inflow.excuse(now)
             stalls_at = inflow.stalls_at(inflow.chunk_length * per_byte)
             if stalls_at is None or stalls_at > now:
                 look_at = now + LOOK_SECONDS

@@ -94,7 +94,9 @@ class Leases:
                 return effects
             # The broker gives a piece once: it knows nothing of the running one any more, or did not give it.
             # Told in case it does: there the piece would stay taken, and a Revoke's want be counted that is not here.
-            if not running.is_own:
+            if running.is_own:
+                self._neighbours.discredit(self.task, piece, running.lease.endpoint)
+            else:
                 effects += self._say_failed(running.lease, "cancelled", "there is another for the piece", now)
             return effects + self.displaced(running, now)
         effects += self._intake.begin(lease, self, holding, now, is_own=is_own)

@@ -122,6 +122,7 @@ def test_nobody_ends_anothers_lease() -> None:
     (lease,) = leases(broker.hears("one", said.Want(task=TASK, count=1)))
     broker.hears("two", said.Failed(task=TASK, lease=lease.lease, piece=lease.piece, code="corrupt"))
     broker.hears("one", said.Failed(task=b"?" * 16, lease=lease.lease, piece=lease.piece, code="corrupt"))
+    broker.hears("one", said.Failed(task=TASK, lease=lease.lease, piece=lease.piece + 1, code="corrupt"))
     counts = broker.machine.counts()
     assert (counts["leases"], counts["suspected"], counts["quarantined"]) == (1, 0, 0)
 

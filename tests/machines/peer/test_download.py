@@ -356,6 +356,17 @@ def test_nobody_is_blamed_for_the_time_we_slept_ourselves() -> None:
     assert of_kind(said.Failed, to_broker(peer.passes(3.0)))
 
 
+def test_a_peer_that_is_late_each_time_still_notices_a_stall() -> None:
+    peer = running()
+    peer.granted(1, 0)
+    failed: list[Any] = []
+    for _ in range(15):
+        peer.now += 1.6
+        failed += of_kind(said.Failed, to_broker(peer.told(told.DeadlineReached())))
+        peer.hears(said.BeatSeen(stamp=0))
+    assert [m.code for m in failed] == ["stalled"]
+
+
 def test_a_parent_that_has_no_credit_left_cannot_stall() -> None:
     peer = running(LARGE)
     granted_large(peer, 1, 0)
