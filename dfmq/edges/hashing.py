@@ -11,9 +11,8 @@ import xxhash
 
 from dfmq.errors import SettingsError
 from dfmq.model.digest import HEX_LENGTH
+from dfmq.model.pieces import DIGEST_BYTES
 
-#: Every chunk digest has so many octets; the longer blake3 is cut.
-DIGEST_BYTES = 16
 #: One read of a whole content. 1 MiB keeps the buffer in the cache that the hash then finds it in.
 READ_BYTES = 1 << 20
 

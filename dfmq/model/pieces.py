@@ -31,6 +31,8 @@ MOST_PIECE_OF_MANY = 256 * MIB
 #: one message.
 MOST_PIECES_KNOWN = 65_536
 MOST_CHUNKS_IN_PIECE = 1024
+#: Every chunk's digest has so many octets, on the bus and on disk: xxh3_128, or blake3 cut to that.
+DIGEST_BYTES = 16
 #: A growing task (length not known yet) starts with this; it cannot be changed once pieces are out.
 GROWING_PIECE = 4 * MIB
 

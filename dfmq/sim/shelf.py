@@ -5,10 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from dfmq.machines.effects import OpenStore, StoredSpan
-from dfmq.machines.peer.assembly import DIGEST_BYTES
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, TaskId
-from dfmq.model.pieces import PieceMap
+from dfmq.model.pieces import DIGEST_BYTES, PieceMap
 from dfmq.model.task import Content, Request, Shelved
 from dfmq.sim.truth import Truth
 

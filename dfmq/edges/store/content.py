@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dfmq.edges.hashing import DIGEST_BYTES
 from dfmq.edges.store import journal
 from dfmq.edges.store.ears import StoreEars
 from dfmq.edges.store.journal import Opening
@@ -19,6 +18,7 @@ from dfmq.edges.store.syncs import Syncs
 from dfmq.edges.store.writer import Chunk, Job, Writer
 from dfmq.errors import InvariantViolated, SettingsError, StoreError
 from dfmq.model.ids import Generation, TaskId, short
+from dfmq.model.pieces import DIGEST_BYTES
 from dfmq.model.settings import StoreSettings
 from dfmq.model.task import Content, Request, without_secrets
 

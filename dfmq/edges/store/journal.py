@@ -14,9 +14,8 @@ import msgpack
 import msgspec
 import xxhash
 
-from dfmq.edges.hashing import DIGEST_BYTES
 from dfmq.errors import StoreError
-from dfmq.model.pieces import flaw
+from dfmq.model.pieces import DIGEST_BYTES, flaw
 from dfmq.model.task import Content, Request
 
 #: Of the journal, not of the protocol. Another version is not read: contents can be fetched anew.

@@ -6,14 +6,13 @@ import contextlib
 import logging
 import os
 
-from dfmq.edges.hashing import DIGEST_BYTES
 from dfmq.edges.store import journal, space
 from dfmq.edges.store.journal import ChunkLine, Opening, Stamp
 from dfmq.edges.store.space import DATA, JOURNAL
 from dfmq.errors import StoreError
 from dfmq.model import bitfield
 from dfmq.model.ids import TaskId, short
-from dfmq.model.pieces import PieceMap
+from dfmq.model.pieces import DIGEST_BYTES, PieceMap
 from dfmq.model.task import Content, Shelved
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,10 @@ from dfmq.machines.broker.health import Health
 from dfmq.machines.broker.leases import Leases
 from dfmq.machines.broker.outbox import Outbox
 from dfmq.machines.broker.rates import Rates
-from dfmq.machines.broker.roster import Peer, Roster
+from dfmq.machines.broker.roster import Roster
 from dfmq.machines.broker.slots import Slots
 from dfmq.machines.broker.zones import Zones
 from dfmq.model.settings import BrokerSettings
-from dfmq.wire.messages import Message
 
 
 class Desk:
@@ -30,10 +29,6 @@ class Desk:
         self.leases = Leases(self.slots, self.zones)
         self.backsource = BackSource(settings.source.negative_seconds)
         self.outbox = Outbox()
-
-    def refuse(self, peer: Peer, message: Message, why: str) -> None:
-        """Note that the peer said something that changes nothing."""
-        self.outbox.record("message.refused", peer=peer.id, op=type(message).__name__.lower(), why=why)
 
     def check(self) -> None:
         """Every book's own law."""

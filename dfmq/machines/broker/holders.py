@@ -11,10 +11,8 @@ from dfmq.machines.broker.roster import Peer
 from dfmq.machines.broker.scheduler import Scheduler
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, TaskId
-from dfmq.model.pieces import MOST_PIECES_KNOWN, flaw
+from dfmq.model.pieces import DIGEST_BYTES, MOST_PIECES_KNOWN, flaw
 from dfmq.wire import messages as said
-
-PROOF_BYTES = 16
 
 
 class Holders:
@@ -26,13 +24,13 @@ class Holders:
         self._admission = admission
         self._discipline = discipline
 
-    # ── what peers say ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what peers say ───────────────────────────────────────────────────────────────────────────────────────────
 
     def held(self, peer: Peer, message: said.Held, now: float) -> None:
         """It holds these and will serve them, and wants nothing."""
         task = self.tie(TaskId(message.task), peer, "", now)
         if task is None:
-            self._desk.refuse(peer, message, "too many tasks")
+            self._desk.outbox.refuse(peer.id, message, "too many tasks")
             return
         self.note(task, peer, Generation(message.generation), bitfield.from_bytes(message.held), now)
         self._desk.catalog.untie(task, peer.index)
@@ -73,7 +71,7 @@ class Holders:
         self._scheduler.lost_holder(task, self._desk.zones.of(index))
         self._admission.restock(task, now)
 
-    # ── a reader's word ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── a reader's word ──────────────────────────────────────────────────────────────────────────────────────────
 
     def proven(self, peer: Peer, message: said.Proven, now: float) -> None:
         """The source gave this piece, and these are its chunks' digests."""
@@ -81,12 +79,12 @@ class Holders:
         if task is None:
             return
         cut, piece = task.cut, message.piece
-        if piece >= cut.limit or len(message.proofs) != PROOF_BYTES * cut.chunks_in(piece):
-            self._desk.refuse(peer, message, "not the piece's chunks")
+        if piece >= cut.limit or len(message.proofs) != DIGEST_BYTES * cut.chunks_in(piece):
+            self._desk.outbox.refuse(peer.id, message, "not the piece's chunks")
             return
         before = task.available
         if not task.prove(piece, message.proofs):
-            self._desk.refuse(peer, message, "contradicts what was proven before")
+            self._desk.outbox.refuse(peer.id, message, "contradicts what was proven before")
             return
         self.tie(task.id, peer, "", now)
         self.note(task, peer, Generation(message.generation), 1 << piece, now)
@@ -101,7 +99,7 @@ class Holders:
         if task is None or task.is_sealed:
             return
         if wrong := flaw(task.cut.sealed(message.length)):
-            self._desk.refuse(peer, message, wrong)
+            self._desk.outbox.refuse(peer.id, message, wrong)
             return
         self._admission.seal(task, message.length)
         self._admission.finish_if_done(task, now)
@@ -112,11 +110,11 @@ class Holders:
         permit = self._desk.backsource.fetch_of(TaskId(message.task))
         is_reader = peer.is_seed or (permit is not None and permit.holder == peer.index)
         if task is None or task.content is None or task.content.generation != message.generation or not is_reader:
-            self._desk.refuse(peer, message, "no word on this content")
+            self._desk.outbox.refuse(peer.id, message, "no word on this content")
             return None
         return task
 
-    # ── the book ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the book ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def tie(self, task_id: TaskId, peer: Peer, url: str, now: float) -> Task | None:
         """The task, and the peer bound to it; None when no more can be remembered."""

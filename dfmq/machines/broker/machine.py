@@ -48,20 +48,20 @@ class BrokerMachine:
         self._scheduler = Scheduler(self._desk, choosing)
         self._admission = Admission(self._desk, self._scheduler, rng)
         self._discipline = Discipline(self._desk, self._scheduler, self._admission)
-        self._holders = holders = Holders(self._desk, self._scheduler, self._admission, self._discipline)
+        self._holders = Holders(self._desk, self._scheduler, self._admission, self._discipline)
         self._on: dict[type[Message], Callable[[Peer, Any, float], None]] = {
             said.Open: self._open,
-            said.Held: holders.held,
+            said.Held: self._holders.held,
             said.Want: self._want,
-            said.Have: holders.have,
-            said.Lost: holders.lost,
+            said.Have: self._holders.have,
+            said.Lost: self._holders.lost,
             said.Failed: self._failed,
             said.Close: self._close,
             said.Beat: self._beat,
             said.Bye: self._bye,
             said.Sourced: self._admission.sourced,
-            said.Proven: holders.proven,
-            said.Sealed: holders.sealed,
+            said.Proven: self._holders.proven,
+            said.Sealed: self._holders.sealed,
             said.SourceFailed: self._admission.source_failed,
             said.Error: self._error,
         }
@@ -133,14 +133,14 @@ class BrokerMachine:
         peer.heard_at = self._now
         act = self._on.get(type(message))
         if act is None:
-            self._desk.refuse(peer, message, "not for a broker")
+            self._desk.outbox.refuse(peer.id, message, "not for a broker")
             self._desk.outbox.send(peer.id, Error(code="unknown_message", text=f"{type(message).__name__} to a broker"))
             return
         act(peer, message, self._now)
 
     def _hello(self, event: PeerSaid, hello: said.Hello) -> None:
         if hello.peer != event.peer:
-            self._desk.outbox.record("message.refused", peer=event.peer, op="hello", why="another's name")
+            self._desk.outbox.refuse(event.peer, hello, "another's name")
             self._desk.outbox.send(event.peer, Error(code="malformed", text="Hello names another peer than its sender"))
             return
         if (older := self._desk.roster.predecessor(hello)) is not None:
@@ -271,25 +271,20 @@ class BrokerMachine:
         if task is not None and peer.index in task.members:
             self._admission.depart(task, peer.index, now)
 
-    def _beat(self, peer: Peer, message: said.Beat, now: float) -> None:
+    def _beat(self, peer: Peer, message: said.Beat, _: float) -> None:
         peer.sample = message.sample
         self._measure(peer, message.down_rate, message.up_rate, 0)
         self._desk.outbox.send(peer.id, BeatSeen(stamp=message.stamp, behind=self._backlog.is_behind))
 
     def _error(self, peer: Peer, message: Error, _: float) -> None:
-        self._desk.refuse(peer, message, message.code)
+        self._desk.outbox.refuse(peer.id, message, message.code)
 
     # ── what went wrong ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _failed(self, peer: Peer, message: said.Failed, now: float) -> None:
         lease = self._desk.leases.get(LeaseId(message.lease))
         # A broker that began anew numbers from the start again: the word may be of an earlier one's lease.
-        is_meant = lease is not None and (lease.child, lease.task, lease.piece) == (
-            peer.index,
-            message.task,
-            message.piece,
-        )
-        if lease is None or not is_meant:
+        if lease is None or (lease.child, lease.task, lease.piece) != (peer.index, message.task, message.piece):
             return
         task = self._desk.catalog.tasks[lease.task]
         if message.code != "cancelled":

@@ -39,6 +39,10 @@ class Outbox:
         """Tell the journal."""
         self._effects.append(Record(name, fields))
 
+    def refuse(self, peer: PeerId, message: Message, why: str) -> None:
+        """Tell the journal that the peer said something that changes nothing."""
+        self.record("message.refused", peer=peer, op=type(message).__name__.lower(), why=why)
+
     def grant(self, child: PeerId, task: TaskId, generation: Generation, lease: Lease) -> None:
         """One lease more for this child."""
         self._grants.setdefault((task, generation, child), []).append(lease)

@@ -6,9 +6,7 @@ from typing import Any
 
 from dfmq.errors import InvariantViolated
 from dfmq.model import bitfield
-
-#: Every chunk digest on the bus has 16 octets (xxh3_128, or blake3 cut to 16).
-DIGEST_BYTES = 16
+from dfmq.model.pieces import DIGEST_BYTES
 
 
 class Assembly:

@@ -6,10 +6,10 @@ from typing import Any
 
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import StoredSpan
-from dfmq.machines.peer.assembly import DIGEST_BYTES, Assembly
+from dfmq.machines.peer.assembly import Assembly
 from dfmq.model import bitfield
 from dfmq.model.ids import TaskId
-from dfmq.model.pieces import PieceMap
+from dfmq.model.pieces import DIGEST_BYTES, PieceMap
 from dfmq.model.task import Content, Request, Shelved
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import PeerEffect, Record
-from dfmq.machines.peer.assembly import DIGEST_BYTES
 from dfmq.machines.peer.holding import Holdings
 from dfmq.machines.peer.inflow import Inflow, Tally
 from dfmq.machines.peer.intake import Intake
@@ -17,6 +16,7 @@ from dfmq.machines.peer.session import Session
 from dfmq.machines.peer.wants import Wants
 from dfmq.model import bitfield
 from dfmq.model.ids import TaskId
+from dfmq.model.pieces import DIGEST_BYTES
 from dfmq.wire.messages import Failed, Have, Lease, Revoke
 
 Say = Callable[[float], list[PeerEffect]]
@@ -94,11 +94,7 @@ class Leases:
                 return effects
             # The broker gives a piece once: it knows nothing of the running one any more, or did not give it.
             # Told in case it does: there the piece would stay taken, and a Revoke's want be counted that is not here.
-            if running.is_own:
-                self._neighbours.discredit(self.task, piece, running.lease.endpoint)
-            else:
-                effects += self._say_failed(running.lease, "cancelled", "there is another for the piece", now)
-            return effects + self.displaced(running, now)
+            return effects + self.failed(running, "cancelled", "there is another for the piece", now)
         effects += self._intake.begin(lease, self, holding, now, is_own=is_own)
         self.inflows[piece] = self._intake.inflows[lease.lease]
         return effects

@@ -8,10 +8,10 @@ import random
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import Listen, PeerEffect, Publish
 from dfmq.machines.peer.alarm import Alarm
-from dfmq.machines.peer.assembly import DIGEST_BYTES
 from dfmq.machines.peer.holding import Holding, Holdings
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, LeaseId, PeerId, TaskId
+from dfmq.model.pieces import DIGEST_BYTES
 from dfmq.wire import topics
 from dfmq.wire.messages import Hint, Lease
 

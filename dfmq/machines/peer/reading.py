@@ -7,11 +7,10 @@ from typing import Literal
 from dfmq.errors import InvariantViolated
 from dfmq.machines.effects import AskSource, StoreChunk
 from dfmq.machines.events import SourceChunk
-from dfmq.machines.peer.assembly import DIGEST_BYTES
 from dfmq.machines.peer.holding import Holding
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, PermitId, TaskId
-from dfmq.model.pieces import MIB
+from dfmq.model.pieces import DIGEST_BYTES, MIB
 from dfmq.model.task import Request
 
 #: loading: what the store has is being looked up · queued: another read of the task is about to settle what the content
