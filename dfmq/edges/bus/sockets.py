@@ -36,7 +36,7 @@ CONTROL_HWM = 20_000
 CHUNK_HWM = 4_000
 #: Milliseconds in which the other side's kernel acknowledges nothing of what was sent, until a connection between two
 #: peers is made anew, and of each try to. TCP itself tries again after twice the time, each time: a link that is back
-#: after 13 s stood still for another 9. Of the chunks that are lost with the connection the child has long despaired.
+#: after 13 s stood still for another 9 (decision 23). Of the chunks that are lost so the child has long despaired.
 DEAD_WAY_MILLISECONDS = 5000
 CONNECT_MILLISECONDS = 2000
 #: Seconds of silence after which, and so often, whoever listens asks whether the other end of a connection is still
