@@ -79,7 +79,8 @@ class Intake:
         self.meter.add(length, now)
         if assembly.proven >> chunk & 1:
             self.purse.returned(length)
-            if not inflow.waste(length):
+            # Where late chunks of another lease have brought the whole piece, its parent sends all of it in good faith.
+            if not inflow.waste(length) and not inflow.has_landed:
                 return self._rejected(inflow, event, "refused", "sent a whole piece that was here already", now)
             return self.purse.owe(inflow, now)
         assembly.add(chunk, event.payload)

@@ -426,6 +426,18 @@ def test_chunks_of_a_lease_that_was_given_up_are_still_taken() -> None:
     assert of_kind(said.Have, to_broker(peer.stored(0, range(CHUNKS))))
 
 
+def test_a_parent_is_not_blamed_for_a_piece_that_late_chunks_of_another_lease_have_brought() -> None:
+    peer = running()
+    peer.granted(1, 0)
+    peer.passes(5.1)
+    peer.granted(2, 0, "other")
+    for chunk in range(CHUNKS):
+        assert all_of(do.StoreChunk, peer.chunk(1, 0, chunk))
+    effects = [effect for chunk in range(CHUNKS) for effect in peer.chunk(2, 0, chunk)]
+    assert not of_kind(said.Failed, to_broker(effects))
+    assert of_kind(said.Have, to_broker(peer.stored(0, range(CHUNKS))))
+
+
 def test_a_parent_that_says_stop_ends_its_lease_and_is_told_nothing() -> None:
     peer = running()
     peer.granted(1, 0)
