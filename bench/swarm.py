@@ -5,9 +5,10 @@
 
 Worlds (peers-20000 and fine only when named): 200 to 20,000 peers at 200 Mbit/s, all at once, the seed at 2 Gbit/s,
 links of 1 ms; and with 1000 peers: slow-10, slow-30 (so many per cent at a tenth of the rate; their own times apart),
-crash-5 (5 % killed on the way, most come back), join (they come over 60 s), zones (two, with 400 Mbit/s between them;
-the seed is in one), branches (ten, with 100 Mbit/s between each two and to the seed, which stands apart: one link
-alone would take 2.00), busy (the broker takes 95 µs for a message and 57 µs for a piece, about what a real one does;
+slow-10-again, slow-30-again (the night after, in which hosts remember how fast they received), crash-5
+(5 % killed on the way, most come back), join (they come over 60 s), zones (two, with 400 Mbit/s between them; the seed
+is in one), branches (ten, with 100 Mbit/s between each two and to the seed, which stands apart: one link alone would
+take 2.00), busy (the broker takes 95 µs for a message and 57 µs for a piece, about what a real one does;
 elsewhere it takes no time; the content is cut as for so many hosts), busy-small-pieces (cut as elsewhere, as for few
 hosts), source-300 and source-150 (the source gives so many Mbit/s; size/rate of the latter alone is 1.33).
 fine: 1000 peers with the house's own chunks. mean, p99, max: of the peers at full rate, in size/rate. All but cpu_s is
@@ -29,7 +30,7 @@ from bench.outcome import arguments, medians, report
 from dfmq.model.pieces import piece_length_for
 from dfmq.sim import report as sim_report
 from dfmq.sim.plan import KIB, MBIT, MIB, Plan, quantity
-from dfmq.sim.world import World
+from dfmq.sim.world import play
 
 LAN = Plan(peers=1000, size=200 * MIB, rate=200 * MBIT, seed_rate=2000 * MBIT, latency=0.001, hint_loss=1.0)
 SIZES = (200, 1000, 3000, 7000, 20_000)
@@ -38,6 +39,8 @@ WORLDS: dict[str, dict[str, float]] = {
     **{f"peers-{peers}": {"peers": peers} for peers in SIZES},
     "slow-10": {"slow": 0.1},
     "slow-30": {"slow": 0.3},
+    "slow-10-again": {"slow": 0.1, "nights": 2},
+    "slow-30-again": {"slow": 0.3, "nights": 2},
     "crash-5": {},
     "join": {"spread": 60.0},
     "zones": {"zones": 2, "zone_rate": 400 * MBIT},
@@ -66,11 +69,9 @@ def plan_of(name: str, chosen: argparse.Namespace, seed: int) -> Plan:
 def simulate(plan: Plan) -> dict[str, float]:
     """One world, to its end."""
     began = time.process_time()
-    world = World(plan)
     # Nothing here is garbage before the world ends; looking for it took a quarter of the time.
     gc.disable()
-    world.run()
-    outcome = sim_report.of(world)
+    outcome = sim_report.of(play(plan))
     seconds = outcome.virtual_seconds
     return {
         "mean_x": outcome.fast.mean,

@@ -19,6 +19,7 @@ PermitId = NewType("PermitId", int)
 
 TASK_ID_BYTES = 16
 PEER_ID_BYTES = 16
+HOST_ID_BYTES = 16
 GENERATION_BYTES = 8
 
 

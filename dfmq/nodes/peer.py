@@ -62,6 +62,7 @@ class PeerNode:
         advertise: str,
         local: str,
         is_seed: bool,
+        remembered: int,
         note: Callable[[str, dict[str, Any]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
@@ -91,6 +92,7 @@ class PeerNode:
             is_seed=is_seed,
             seed_slots=settings.slots,
             name=advertise,
+            remembered=remembered,
         )
         self._driver = Driver(self.machine, loop, self._hands(), self._flush, failed)
         self._hops = Hops(loop, self._driver)

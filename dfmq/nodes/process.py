@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import secrets
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dfmq.edges import addresses, background, metrics
+from dfmq.edges import addresses, background, keepsakes, metrics
 from dfmq.edges.bus import sockets
 from dfmq.edges.bus.local import INPROC, local_endpoint
 from dfmq.edges.journal import Journal
 from dfmq.edges.store.lock import HomeLock, unusable
 from dfmq.errors import InvariantViolated
-from dfmq.model.ids import HostId
 from dfmq.model.settings import BrokerSettings, PeerSettings
 from dfmq.nodes.peer import PeerNode
 
@@ -33,6 +31,8 @@ Ready = Callable[[dict[str, Any]], None]
 #: records of every lease and piece are written together, so late at most: at 0.05 a peer on a slow link woke as often
 #: for them as for its chunks
 RECORDS_SECONDS = 0.25
+#: what a kill -9 may take of what was measured; a file of twenty bytes, written when something has changed
+RATE_SECONDS = 60.0
 #: Python's own are 700, 10, 10: for a node that makes some hundred objects a chunk and hardly a cycle
 GARBAGE_THRESHOLDS = (20_000, 20, 20)
 
@@ -140,6 +140,7 @@ class _House:
         self._api: Any = None
         self._idle: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
+        self._keeping: asyncio.TimerHandle | None = None
         self._preparing: asyncio.Task[None] | None = None
 
     def leave(self) -> None:
@@ -183,17 +184,24 @@ class _House:
     ) -> PeerNode:
         self._peer = PeerNode(
             settings,
-            _host_id(self.home),
+            keepsakes.host_id(self.home),
             self._context,
             self._loop,
             broker_endpoints=brokers,
             advertise=advertise,
             local=local,
             is_seed=is_seed,
+            remembered=keepsakes.down_rate(self.home),
             note=self.note,
             failed=self.failed,
         )
+        self._keeping = self._loop.call_later(RATE_SECONDS, self._keep_rate)
         return self._peer
+
+    def _keep_rate(self) -> None:
+        self._keeping = self._loop.call_later(RATE_SECONDS, self._keep_rate)
+        if self._peer is not None:
+            keepsakes.keep_down_rate(self.home, self._peer.machine.lasting_rate)
 
     async def serve_api(self, address: str, broker: BrokerNode) -> str:
         """The HTTP API; its library is only loaded here."""
@@ -225,7 +233,10 @@ class _House:
             await self._preparing
         if self._api is not None:
             await self._api.close()
+        if self._keeping is not None:
+            self._keeping.cancel()
         if self._peer is not None:
+            keepsakes.keep_down_rate(self.home, self._peer.machine.lasting_rate)
             await self._peer.close()
         if self._broker is not None:
             self._broker.close()
@@ -253,15 +264,3 @@ class _Views:
     def metrics(self) -> bytes:
         self._metrics.set_gauges(self._broker.machine.counts())
         return self._metrics.render()
-
-
-def _host_id(home: Path) -> HostId:
-    """Kept in the home: the broker remembers a host's health over restarts of its peer."""
-    path = home / "host.id"
-    if path.exists():
-        held = path.read_bytes()
-        if len(held) == 16:
-            return HostId(held)
-    made = secrets.token_bytes(16)
-    path.write_bytes(made)
-    return HostId(made)

@@ -10,7 +10,7 @@ import sys
 import time
 
 from dfmq.sim import plan, report
-from dfmq.sim.world import World, WorldFailed
+from dfmq.sim.world import WorldFailed, play
 
 
 def main() -> int:
@@ -20,11 +20,10 @@ def main() -> int:
     wanted = plan.read([word for word in arguments if not word.startswith("--trace=")])
     print(wanted.command())
     started = time.process_time()
-    world = World(wanted, frozenset(traced))
     # Nothing is garbage before the world ends.
     gc.disable()
     try:
-        world.run()
+        world = play(wanted, frozenset(traced))
     except WorldFailed as failure:
         print(f"FAILED: {failure}", file=sys.stderr)
         return 1

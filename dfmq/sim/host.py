@@ -51,6 +51,8 @@ class SimHost:
         self.zone = card.zone
         self.is_seed = is_seed
         self.shelf = Shelf()
+        #: what its node kept of the night before
+        self.remembered = world.remembered.get(name, 0)
         self.errands: list[Errand] = []
         self.process: PeerProcess | None = None
         self.lies = False

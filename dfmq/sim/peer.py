@@ -55,6 +55,7 @@ class PeerProcess(Process):
             seed_slots=world.seed_slots,
             name=host.name,
             cut=plan.cut,
+            remembered=host.remembered,
         )
         super().__init__(world, host.card, host.name, machine)
         self.peer_machine = machine

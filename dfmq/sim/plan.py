@@ -65,6 +65,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     slow_rate: int = 20 * MBIT
     #: share of peers that come when most others are done
     late: float = 0.0
+    #: nights, of which the last is told: hosts remember how fast their links were in the one before
+    nights: int = 1
     #: zones the peers are in, and the rate of the pipe between each two of them (0: no pipe)
     zones: int = 1
     zone_rate: int = 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import combinations
 from random import Random
+from types import MappingProxyType
 
 from dfmq.model.ids import PeerId, TaskId
 from dfmq.model.settings import BrokerSettings
@@ -34,10 +36,17 @@ class World:
     Law: `exchanges`, `inboxes` and `_peers` name living processes, and for a while those that vanished silently.
     """
 
-    def __init__(self, plan: Plan, traced: frozenset[str] = frozenset()) -> None:
-        """`traced`: names of processes whose events and effects are printed."""
+    def __init__(
+        self,
+        plan: Plan,
+        traced: frozenset[str] = frozenset(),
+        remembered: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """`traced`: names of processes whose events and effects are printed; `remembered`: of an earlier night, as
+        `measured` gives it."""
         self.plan = plan
         self.traced = traced
+        self.remembered = remembered
         self.rng = Random(plan.seed)
         self.agenda = Agenda()
         self.network = Network(self.agenda, self.rng, jitter=plan.jitter, uplink_queue=plan.uplink_queue)
@@ -131,6 +140,10 @@ class World:
     def processes(self) -> list[PeerProcess]:
         """Every living peer, the seed first."""
         return [host.process for host in (self.seed, *self.hosts) if host.process is not None]
+
+    def measured(self) -> dict[str, int]:
+        """What the hosts keep of this night: name → bytes per second received, of those whose peer lives."""
+        return {host.name: host.process.peer_machine.lasting_rate for host in self.hosts if host.process is not None}
 
     def errand_over(self) -> None:
         """Done, refused for good, or nobody is left to wait for it."""
@@ -226,3 +239,13 @@ class World:
         self.seed.crash()
         for process in self.processes():
             process.is_connected = False
+
+
+def play(plan: Plan, traced: frozenset[str] = frozenset()) -> World:
+    """The plan's last night, run to its end. Raises WorldFailed when one of the nights did not come to it."""
+    world = World(plan, traced)
+    world.run()
+    for _ in range(1, plan.nights):
+        world = World(plan, traced, world.measured())
+        world.run()
+    return world

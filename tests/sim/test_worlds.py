@@ -12,7 +12,7 @@ import pytest
 
 from dfmq.sim import report
 from dfmq.sim.plan import KIB, MBIT, MIB, Plan
-from dfmq.sim.world import World
+from dfmq.sim.world import World, play
 
 #: 16 pieces of 4 chunks, about a second at the peers' rate: long enough for faults to meet it.
 SMALL = Plan(
@@ -229,3 +229,29 @@ def test_five_hundred_peers_take_hardly_longer_than_one() -> None:
     assert outcome.failed == 0
     assert outcome.source_share == 1.0
     assert outcome.fast.mean < 1.2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_hosts_remember_everybody_gets_the_content(seed: int) -> None:
+    chance = Random(seed)
+    plan = small(seed, slow=0.3, slow_rate=2 * MBIT, digest=True)
+    wrong = {f"host-{number}": int(10 ** chance.uniform(0, 15)) for number in range(1, plan.peers + 1)}
+    world = World(plan, remembered=wrong)
+    world.run()
+    outcome = report.of(world)
+    assert outcome.failed == 0
+    assert outcome.source_share == 1.0
+
+
+def test_of_a_night_hosts_remember_what_their_links_can_do_and_in_the_next_the_slow_ones_hold_up_fewer() -> None:
+    plan = msgspec.structs.replace(
+        SMALL, peers=40, slow=0.3, slow_rate=2 * MBIT, size=16 * MIB, piece=256 * KIB, seed=3, hint_loss=1.0
+    )
+    first = World(plan)
+    first.run()
+    remembered = first.measured()
+    for host in first.hosts:
+        assert 0.7 * host.card.down <= remembered[host.name] <= 1.1 * host.card.down, host.name
+    second = play(msgspec.structs.replace(plan, nights=2))
+    assert second.remembered == remembered
+    assert report.of(second).fast.mean < report.of(first).fast.mean

@@ -24,12 +24,12 @@ E = TypeVar("E", bound=do.Effect)
 class PeerTalk:
     """A PeerMachine. Each method gives the effects of one event, and keeps them in `all`."""
 
-    def __init__(self, **settings_of_peer: Any) -> None:
+    def __init__(self, remembered: int = 0, **settings_of_peer: Any) -> None:
         self.now = 100.0
         brokers = ("tcp://one.example:7400", "tcp://two.example:7400")
         settings = PeerSettings(**{"home": "", "brokers": brokers, **settings_of_peer})
         host = HostId(b"host".ljust(16, b"-"))
-        self.machine = PeerMachine(settings, peer_id("me"), host, random.Random(1))
+        self.machine = PeerMachine(settings, peer_id("me"), host, random.Random(1), remembered=remembered)
         self.born = list(self.machine.bound(exchange("me"), "tcp://me:1", "tcp://me:2", self.now))
 
     def told(self, event: Any) -> list[Any]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from support.processes import House, Node, finish, until
@@ -87,6 +88,27 @@ def test_the_api_shows_what_is_so(house: House, source: FaultySource) -> None:
     two.stop()
     until("its leaving is counted", lambda: metrics(broker)["dfmq_peers_lost_total"] == 1)
     assert metrics(broker)["dfmq_peers"] == 2
+
+
+def test_a_peer_that_comes_back_says_how_fast_it_was_the_night_before(
+    house: House, source: FaultySource, tmp_path: Path
+) -> None:
+    broker = house.broker("broker", "--api", "127.0.0.1:0")
+    peer = house.peer("a", broker)
+    url = source.put("/night", os.urandom(16 * MIB))
+    assert house.get(peer, url, "-o", tmp_path / "night.out").status == 0
+    assert peer.stop() == 0
+    kept = json.loads((peer.home / "rates.json").read_text())["down"]
+    assert kept > 0
+
+    again = house.peer("a", broker)
+
+    def said() -> list[int]:
+        rows = json.loads(ask(broker, "/v1/peers"))
+        return [row["down_bytes_per_second"] for row in rows if row["name"] and not row["seed"]]
+
+    until("the broker knows its rate", lambda: said() == [kept])
+    assert again.popen.poll() is None
 
 
 def test_the_api_cannot_be_talked_into_anything(house: House) -> None:

@@ -293,7 +293,7 @@ class Download:
                 task=self.task,
                 count=room,
                 in_flight=in_flight,
-                down_rate=self._intake.meter.rate(now),
+                down_rate=self._intake.meter.expected(now),
                 up_rate=self._intake.up_rate,
             )
         )

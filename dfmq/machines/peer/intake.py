@@ -33,15 +33,16 @@ class Intake:
     store that was not proven against the proofs of the holding's generation.
     """
 
-    def __init__(self, holdings: Holdings, window: Window, purse: Purse, alarm: Alarm) -> None:
+    def __init__(self, holdings: Holdings, window: Window, purse: Purse, alarm: Alarm, remembered: int = 0) -> None:
+        """`remembered`: bytes per second that an earlier life of this peer received."""
         self.inflows: dict[int, Inflow] = {}
         self.purse = purse
         self.window = window
         #: bytes per second of the whole host, through leases
-        self.meter = RateMeter()
+        self.meter = RateMeter(remembered)
         self._holdings = holdings
         self._past: dict[int, Inflow] = {}
-        #: bytes per second sent, as the machine last saw it
+        #: bytes per second that may be sent, as far as it is known; as the machine last saw it
         self.up_rate = 0
         #: downloads that share the way in
         self.downloads = 0

@@ -63,8 +63,10 @@ class PeerMachine:
         algorithm: str = "xxh3_128",
         name: str = "",
         cut: Callable[[int | None, int], PieceMap] = pieces.cut,
+        remembered: int = 0,
     ) -> None:
-        """`cut`: how a content of that length is cut for so many hosts, should we be the one who reads it."""
+        """`cut`: how a content of that length is cut for so many hosts, should we be the one who reads it;
+        `remembered`: bytes per second, what `lasting_rate` said at the end of an earlier life."""
         self._settings = settings
         self._peer = peer
         self._host = host
@@ -76,7 +78,7 @@ class PeerMachine:
         self._session = Session(rng, alarm)
         self._window = Window()
         self._purse = Purse(self._window, settings.store.write_behind_bytes, settings.down_limit, alarm)
-        self._intake = Intake(self._holdings, self._window, self._purse, alarm)
+        self._intake = Intake(self._holdings, self._window, self._purse, alarm, remembered)
         self._neighbours = Neighbours(peer, rng, alarm)
         self._upload = Upload(self._holdings, settings.up_limit, alarm)
         self._gets = Gets(settings, self._holdings, self._session, self._intake, self._neighbours, alarm)
@@ -191,8 +193,8 @@ class PeerMachine:
         if fetching_at is not None and fetching_at <= now:
             effects += self._fetching.deadline(now)
         state = session.state
-        up_rate = self._intake.up_rate = self._upload.up_rate(now)
-        down_rate = self._intake.meter.rate(now)
+        up_rate = self._intake.up_rate = self._upload.meter.rate(now)
+        down_rate = self._intake.meter.expected(now)
         beat = session.deadline(now, is_active=bool(self._downloads), down_rate=down_rate, up_rate=up_rate)
         for download in self._downloads.values() if beat else ():
             # What waited to be said with others waits no longer than this.
@@ -266,7 +268,7 @@ class PeerMachine:
 
     def _sampled(self, event: told.HostSampled, now: float) -> Effects:
         self._session.sample = event.sample
-        up_rate, down_rate = self._upload.up_rate(now), self._intake.meter.rate(now)
+        up_rate, down_rate = self._upload.meter.rate(now), self._intake.meter.rate(now)
         level = self._gauge.see(event.sample, now, own_in=down_rate, own_out=up_rate)
         if level is None:
             return []
@@ -280,6 +282,11 @@ class PeerMachine:
     def is_welcomed(self) -> bool:
         """A broker has us."""
         return self._session.is_welcomed
+
+    @property
+    def lasting_rate(self) -> int:
+        """How fast this host has received, for a later life to begin with; bytes per second, 0 not known."""
+        return self._intake.meter.lasting
 
     def is_idle_since(self, now: float) -> float | None:
         """Since when nothing is asked of this peer; None: a client, a download or an upload is at it."""
@@ -301,7 +308,7 @@ class PeerMachine:
             "streams": self._upload.active,
             "credit_out": self._purse.out,
             "down_rate": self._intake.meter.rate(now),
-            "up_rate": self._upload.up_rate(now),
+            "up_rate": self._upload.meter.rate(now),
         }
 
     def leave(self, now: float) -> list[PeerEffect]:

@@ -46,7 +46,8 @@ class Upload:
         self._holdings = holdings
         self._limit = up_limit
         self._bucket = TokenBucket(up_limit)
-        self._meter = RateMeter()
+        #: bytes per second, to all children
+        self.meter = RateMeter()
         self._level: Pressure = "calm"
         self._streams: dict[tuple[bytes, int], Stream] = {}
         self._by_piece: dict[tuple[TaskId, int], dict[tuple[bytes, int], Stream]] = {}
@@ -67,10 +68,6 @@ class Upload:
     def active(self) -> int:
         """Streams under way."""
         return len(self._streams)
-
-    def up_rate(self, now: float) -> int:
-        """Measured, bytes per second; 0 unknown."""
-        return self._meter.rate(now)
 
     # ── what children say ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -171,7 +168,7 @@ class Upload:
         self._level = level
         rate = self._limit
         if level == "full":
-            half = max(LEAST_RATE, self._meter.rate(self._seen) // 2)
+            half = max(LEAST_RATE, self.meter.rate(self._seen) // 2)
             rate = min(rate, half) if rate else half
         self._bucket.set_rate(rate, self._seen)
 
@@ -235,7 +232,7 @@ class Upload:
             else:
                 if bucket.rate:
                     bucket.take(size, now)
-                self._meter.add(size, now)
+                self.meter.add(size, now)
                 stream.sent(chunk, size, now)
                 effects.append(SendChunk(stream.inbox, stream.lease, stream.piece, chunk, payload))
             if not stream.wanted:
@@ -306,7 +303,7 @@ class Upload:
         if self._row and self._pump_at is None:
             raise InvariantViolated(f"{len(self._row)} streams can send and nothing is going to")
         self._bucket.check()
-        self._meter.check()
+        self.meter.check()
 
 
 def _take_one(counts: dict[_K, int], key: _K) -> None:

@@ -113,3 +113,50 @@ def test_a_meter_never_says_more_than_went_by_in_some_second(went: list[tuple[in
         meter.check()
         most = max(sum(size for at, size in seen if end - 1.0 < at <= end) for end, _ in seen)
         assert meter.rate(now) <= most
+
+
+def test_what_an_earlier_life_measured_is_expected_until_this_one_shows_it() -> None:
+    meter = RateMeter(remembered=16 * MB)
+    assert (meter.rate(0.0), meter.expected(0.0)) == (0, 16 * MB)
+    assert meter.expected(3600.0) == 16 * MB, "a host that rests forgets nothing"
+    now = 4000.0
+    for _ in range(10):
+        meter.add(MB // 10, now)
+        now += 0.1
+    assert meter.expected(now) == pytest.approx(8 * MB, rel=0.1), "halved in a second of traffic"
+    for _ in range(40):
+        meter.add(MB // 10, now)
+        now += 0.1
+    assert meter.expected(now) == meter.rate(now) == pytest.approx(MB, rel=0.1)
+
+
+def test_a_later_life_begins_with_the_best_second_of_this_one() -> None:
+    meter, now = RateMeter(), 0.0
+    for size in [2 * MB] * 20 + [1000] * 3000:
+        meter.add(size, now)
+        now += 0.1
+    assert meter.rate(now) < MB
+    assert meter.lasting == pytest.approx(20 * MB, rel=0.15)
+
+
+def test_one_bad_night_halves_what_is_remembered_and_one_without_work_leaves_it() -> None:
+    bad, idle, first = RateMeter(16 * MB), RateMeter(16 * MB), RateMeter()
+    for tenth in range(100):
+        bad.add(MB // 10, tenth / 10)
+        idle.add(1000, tenth / 10)
+        first.add(1000, tenth / 10)
+    assert bad.lasting == 8 * MB
+    assert idle.lasting == 16 * MB
+    assert first.lasting == 0, "small files say nothing of a way"
+
+
+@given(st.integers(0, 10**9), st.lists(st.tuples(st.integers(0, 10**9), st.floats(0, 3)), min_size=1, max_size=50))
+def test_what_is_expected_lies_between_what_is_measured_and_what_was(
+    remembered: int, went: list[tuple[int, float]]
+) -> None:
+    meter, now = RateMeter(remembered), 0.0
+    for size, pause in went:
+        now += pause
+        meter.add(size, now)
+        assert meter.rate(now) <= meter.expected(now) <= max(meter.rate(now), remembered)
+        assert meter.lasting >= remembered // 2

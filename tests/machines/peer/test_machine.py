@@ -575,3 +575,22 @@ def test_leases_that_came_before_the_store_lost_the_content_are_given_back_at_on
     effects = to_broker(peer.told(told.StoreDamaged(TASK, "changed")))
     kinds = [type(message) for message in effects]
     assert kinds.index(said.Close) < kinds.index(said.Open)
+
+
+# ── what it remembers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.clause("SESS-7")
+def test_a_peer_says_from_the_first_what_an_earlier_life_received_and_soon_what_this_one_does() -> None:
+    peer = PeerTalk(remembered=40_000_000)
+    assert peer.machine.lasting_rate == 40_000_000
+    peer.wants()
+    beat = of_kind(said.Beat, to_broker(peer.passes(0.01)))[0]
+    assert (beat.down_rate, beat.up_rate) == (40_000_000, 0)
+    assert peer.machine.status(peer.now)["down_rate"] == 0, "it reckons with what it measured itself"
+    peer.opened()
+    peer.takes(1, 0)
+    soon = of_kind(said.Beat, to_broker(passes_with_a_broker(peer, 2)))[-1]
+    assert 0 < soon.down_rate <= 20_000_000
+    later = of_kind(said.Beat, to_broker(passes_with_a_broker(peer, 30)))[-1]
+    assert later.down_rate == peer.machine.status(peer.now)["down_rate"]

@@ -280,6 +280,6 @@ def test_a_stream_nobody_moves_belongs_to_a_child_that_is_gone() -> None:
 
 def test_what_was_sent_is_measured() -> None:
     parent = Parent(*range(3))
-    assert parent.upload.up_rate(parent.now) == 0
+    assert parent.upload.meter.rate(parent.now) == 0
     parent.fetch(0)
-    assert parent.upload.up_rate(parent.now) == 4 * CHUNK
+    assert parent.upload.meter.rate(parent.now) == 4 * CHUNK
