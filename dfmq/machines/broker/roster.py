@@ -69,8 +69,10 @@ class Roster:
 
     def predecessor(self, hello: Hello) -> Peer | None:
         """Another peer of the same host at the same exchange endpoint: an earlier life of the process that says Hello.
-        The host counts, for behind address translation two hosts may well name the same endpoint."""
-        other = self._by_place.get((HostId(hello.host), hello.exchange))
+        The host counts, for behind address translation two hosts may well name the same endpoint; whoever is here is on
+        the host of its first Hello."""
+        known = self._by_id.get(PeerId(hello.peer))
+        other = self._by_place.get((known.host if known is not None else HostId(hello.host), hello.exchange))
         return other if other is not None and other.id != hello.peer else None
 
     def join(self, hello: Hello, now: float) -> Peer:

@@ -71,6 +71,18 @@ def test_a_peer_that_comes_back_keeps_what_is_known_of_it_and_may_have_moved() -
     assert (lease.parent, lease.endpoint, lease.seed) == (peer_id("one"), "tcp://moved:1", False)
 
 
+def test_who_names_another_host_when_it_comes_back_takes_nobodys_place_unseen() -> None:
+    broker, host = BrokerTalk(), b"h" * 16
+    for name in ("a", "b"):
+        broker.hears(name, said.Hello(peer=peer_id(name), host=host, exchange=exchange(name)))
+    broker.hears("b", said.Hello(peer=peer_id("b"), host=b"x" * 16, exchange=exchange("a")))
+    assert broker.machine.counts()["peers"] == 1, "a's place is b's, and a is lost"
+    gone = broker.hears("a", said.Bye())
+    assert of(said.Error, gone, "a") == []
+    broker.hears("b", said.Bye())
+    assert broker.machine.counts()["peers"] == 0
+
+
 @pytest.mark.parametrize("message", [said.Bye(), said.Error(code="malformed")])
 def test_strangers_who_leave_or_complain_get_no_answer(message: said.Message) -> None:
     assert BrokerTalk().hears("a", message) == []
