@@ -26,7 +26,7 @@ class Desk:
         self.rates = Rates()
         self.health = Health()
         self.zones = Zones()
-        self.leases = Leases(self.slots, self.zones)
+        self.leases = Leases(self.slots, self.zones, epoch)
         self.backsource = BackSource(settings.source.negative_seconds)
         self.outbox = Outbox()
 

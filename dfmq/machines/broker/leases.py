@@ -39,19 +39,25 @@ _NONE: dict[int, dict[int, LiveLease]] = {}
 _NOBODY: dict[LeaseId, LiveLease] = {}
 
 
+#: Ids of leases begin as many 2**32 above one as the epoch's last 29 bits say, below those that peers give themselves.
+EPOCHS_APART = 1 << 29
+LEASES_AN_EPOCH_BITS = 32
+
+
 class Leases:
     """Law: a lease stands in all three indices or in none; a child has at most one lease on a piece; what is booked on
     a parent is the sum of its leases' costs, and into a zone come those of its children from elsewhere; every lease is
     looked at by its deadline."""
 
-    def __init__(self, slots: Slots, zones: Zones) -> None:
+    def __init__(self, slots: Slots, zones: Zones, epoch: int = 0) -> None:
         self._slots = slots
         self._zones = zones
         self._by_id: dict[LeaseId, LiveLease] = {}
         self._by_parent: dict[int, dict[LeaseId, LiveLease]] = {}
         #: task → piece → child → lease
         self._by_piece: dict[TaskId, dict[int, dict[int, LiveLease]]] = {}
-        self._next_id = 1
+        #: A chunk says its lease and no epoch: a late one of an earlier broker's lease must not meet one of ours.
+        self._next_id = ((epoch % EPOCHS_APART) << LEASES_AN_EPOCH_BITS) + 1
         #: child → the parents it has had, a bit set: they are connected. A guess: peers come and go
         self.acquainted: dict[int, int] = {}
         self.looks = Looks()

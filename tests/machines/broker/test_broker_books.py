@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from dfmq.errors import InvariantViolated
@@ -11,6 +13,7 @@ from dfmq.machines.broker.roster import SILENT_BEATS, Roster
 from dfmq.machines.broker.slots import SLOT, Slots
 from dfmq.machines.broker.zones import Zones
 from dfmq.machines.effects import Record, Send
+from dfmq.machines.peer.neighbours import OWN_LEASES_FROM
 from dfmq.model.ids import Generation, LeaseId, PeerId, TaskId
 from dfmq.wire import codec, envelope
 from dfmq.wire import messages as said
@@ -62,6 +65,21 @@ def some_leases(peers: int) -> Leases:
         slots.join(index, 4 * SLOT)
         zones.join(index, "")
     return Leases(slots, zones)
+
+
+@pytest.mark.clause("LEASE-2")
+def test_brokers_of_different_epochs_give_no_lease_the_same_number() -> None:
+    chance, seen = random.Random(1), set()
+    for epoch in [1, 2, 3, *(chance.randrange(1, 2**62) for _ in range(100))]:
+        slots, zones = Slots(), Zones()
+        for index in range(4):
+            slots.join(index, 4 * SLOT)
+            zones.join(index, "")
+        leases = Leases(slots, zones, epoch)
+        for piece in range(4):
+            seen.add(leases.grant(TASK, piece, 1, 0, SLOT, 10.0, 30.0, 2.5).id)
+    assert len(seen) == 4 * 103
+    assert max(seen) < OWN_LEASES_FROM
 
 
 def test_a_lease_is_in_every_index_or_in_none() -> None:
