@@ -274,7 +274,7 @@ RECORDS = frozenset(
         "task.opened", "task.refused", "task.changed", "task.sealed", "task.forgotten",
         "permit.given", "permit.ended", "permit.failed",
         "lease.granted", "lease.done", "lease.failed", "lease.expired", "lease.revoked", "want.parked",
-        "message.refused",
+        "message.refused", "broker.stood_still",
         # peer
         "session.welcomed", "session.silent",
         "get.started", "get.done", "get.failed",

@@ -67,18 +67,43 @@ class BrokerNode:
             self._census.hosts if self._census is not None else 0,
         )
         self._note = note
+        self._loop = loop
+        self._beat_seconds = settings.beat_seconds
+        #: more has come in than was read
+        self._is_flooded = False
+        #: it stood still, and will soon have heard what was said meanwhile
+        self._waking: asyncio.TimerHandle | None = None
         self._outgoing = Mail[PeerId]()
         hands: dict[type, Callable[[Any], None]] = {Send: self._send, Publish: self._publish, Record: self._record}
-        self._driver = Driver(self.machine, loop, hands, self._flush, failed)
+        self._driver = Driver(self.machine, loop, hands, self._flush, failed, self._stood_still)
         self._drain = Drain(loop, router, self._take, turn=self._driver, lag=self)
 
     def fell_behind(self, since: float) -> None:
         """More has come in than was read in a row."""
-        self._driver.feed(FellBehind(since))
+        self._is_flooded = True
+        if self._waking is None:
+            self._driver.feed(FellBehind(since))
 
     def caught_up(self) -> None:
         """All of it is read."""
-        self._driver.feed(CaughtUp())
+        self._is_flooded = False
+        if self._waking is None:
+            self._driver.feed(CaughtUp())
+
+    def _stood_still(self, since: float) -> None:
+        """Nothing was read since then, and what peers said meanwhile has yet to come out of the sockets: nobody is
+        judged by his silence before each had the time to beat once more."""
+        if self._waking is not None:
+            self._waking.cancel()
+        elif not self._is_flooded:
+            self._driver.feed(FellBehind(since))
+        self._note("broker.stood_still", {"seconds": round(self._loop.time() - since, 3)})
+        self._waking = self._loop.call_later(self._beat_seconds, self._awake)
+
+    def _awake(self) -> None:
+        self._waking = None
+        if not self._is_flooded:
+            self._driver.feed(CaughtUp())
 
     def _take(self, frames: list[bytes]) -> None:
         peer = PeerId(frames[0])
@@ -131,6 +156,8 @@ class BrokerNode:
             self._census.note(self.machine.most_hosts)
 
     def close(self) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
         self._driver.stop()
         self._drain.close()
         self._publisher.close()

@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 #: events and effects kept to explain a failure of our own
 STORY_LENGTH = 60
 
+#: Seconds that the timer is late beyond what a long turn explains: the process, or its whole machine, stood still.
+STOOD_STILL_SECONDS = 0.5
+
 _DEADLINE = DeadlineReached()
 
 
@@ -30,12 +33,15 @@ class Driver:
         hands: Mapping[type, Callable[[Any], None]],
         flush: Callable[[], None],
         failed: Callable[[BaseException], None],
+        stood_still: Callable[[float], None] | None = None,
     ) -> None:
+        """`stood_still`: told, before anything else is, since when nothing was heard for as long as that."""
         self.machine = machine
         self._loop = loop
         self._hands = hands
         self._flush = flush
         self._failed = failed
+        self._stood_still = stood_still
         self._events: deque[Any] = deque()
         self._running = False
         self._turn_ends: asyncio.Handle | None = None
@@ -55,6 +61,10 @@ class Driver:
     def begin(self) -> None:
         """A row of events follows."""
         self._begun += 1
+        if self._stood_still is not None and self._begun == 1 and self._timer is not None:
+            due = self._timer.when()
+            if self._loop.time() - due > STOOD_STILL_SECONDS:
+                self._stood_still(due)
 
     def end(self) -> None:
         """The row is over: what came of it goes out now, not in a pass of the loop of its own."""
@@ -113,8 +123,8 @@ class Driver:
             self._timer = self._loop.call_at(at, self._deadline)
 
     def _deadline(self) -> None:
-        self._timer = None
         self.begin()
+        self._timer = None
         self.feed(_DEADLINE)
         self.end()
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import House, Node, finish, side_by_side, until
+from support.processes import House, Node, finish, side_by_side, until, until_it_holds
 from support.raw_peer import RawPeer
 from support.relay import Relay
 from support.sources import FaultySource
@@ -293,3 +293,26 @@ def test_a_file_changed_through_its_other_name_is_never_served(
     assert bool(holder.records("store.failed")) == (got.last["placed"] == "hardlink")
     again = house.get(holder, url, "-o", house.folder / "again")
     assert (house.folder / "again").read_bytes() == content, again
+
+
+@pytest.mark.clause("SESS-4")
+@side_by_side("seconds", [2.0, 1.45])
+def test_a_broker_that_stood_still_loses_nobody_and_reads_the_source_once(
+    house: House, source: FaultySource, tmp_path: Path, seconds: float
+) -> None:
+    """Just less than three beats, and more. Peers that gave it up and came back another way are no silent ones."""
+    content = os.urandom(4 * MIB)
+    url = source.put(f"/still-{seconds}", content, rate=MIB)
+    broker = house.broker("broker", DFMQ_BROKER_BEAT="500ms")
+    peers = house.peers("ab", broker)
+    gets = [house.start_get(peer, url, "-o", output_of(house, peer)) for peer in peers]
+    until_it_holds(gets[0], MIB)
+    broker.freeze()
+    time.sleep(seconds)
+    broker.resume()
+    for peer, getting in zip(peers, gets, strict=True):
+        assert finish(getting).status == 0
+        assert output_of(house, peer).read_bytes() == content
+    assert source.requests(f"/still-{seconds}") == 1
+    assert [record["why"] for record in broker.records("peer.lost") if record["why"] == "silent"] == []
+    assert broker.records("broker.stood_still")
