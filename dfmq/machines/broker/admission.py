@@ -23,6 +23,8 @@ MOST_NEIGHBOURS = 16
 FAR_NEIGHBOURS = 4
 #: the field's bound
 MOST_HOSTS_SAID = 65_535
+#: a member that failed so often in a row, with everybody who holds a piece it lacks, can reach none of them
+FAILURES_BEFORE_RESCUE = 3
 #: the reader's own trouble, not the source's word: another reader may do better
 READER_TROUBLE = frozenset({NoSpace.code, StoreError.code})
 
@@ -186,6 +188,21 @@ class Admission:
             if self._give(task, member.request, member.credential, False, asker, 0, now):
                 return
             self._refuse_all(task, stranded, "a piece is lost, and no peer is here that may read the source", now)
+
+    def rescue(self, task: Task, index: int, now: float) -> None:
+        """One that reaches nobody who holds what it lacks: a seed that has not got it, and has not failed it, reads it
+        once more. What becomes of a member that no seed can serve either is its own peer's affair."""
+        member = task.members.get(index)
+        if member is None or member.no_source or member.failures < FAILURES_BEFORE_RESCUE:
+            return
+        if task.content is None or self._desk.backsource.fetch_of(task.id) is not None:
+            return
+        tried, missing = member.shunned | 1 << index, task.available & ~task.held.get(index, 0)
+        if all(task.whole[piece] & ~tried for piece in bitfield.members(missing)):
+            return
+        fresh = [seed for seed in self._desk.roster.seeds if not task.is_complete(seed) and not tried >> seed & 1]
+        if fresh:
+            self._give(task, member.request, member.credential, False, index, ~bitfield.of(fresh), now)
 
     def _refuse_all(self, task: Task, indices: list[int], text: str, now: float) -> None:
         for index in indices:

@@ -57,6 +57,7 @@ class Discipline:
             had_it = task.held.get(lease.parent, 0) >> lease.piece & 1
             if had_it and desk.health.blame(parent.host, child.host, now):
                 self._suspect(parent.host)
+        self._admission.rescue(task, lease.child, now)
 
     def done(self, task: Task, child: Peer, pieces: int, now: float) -> None:
         """The peer holds these pieces. It takes them no more, and the hosts it had them from are trusted more."""

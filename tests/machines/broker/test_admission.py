@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from support.broker_talk import BrokerTalk, leases, of, with_content
-from support.talk import CUT, GENERATION, OTHER_GENERATION, REQUEST, TASK, proofs
+from support.talk import CUT, GENERATION, OTHER_GENERATION, REQUEST, TASK, peer_id, proofs
 
+from dfmq.machines.broker.admission import FAILURES_BEFORE_RESCUE
 from dfmq.machines.broker.catalog import IDLE_SECONDS
 from dfmq.model.pieces import KIB
 from dfmq.model.task import Request, task_id
@@ -501,3 +502,61 @@ def test_views_show_no_secrets() -> None:
     assert "source.example" in text
     assert "s3cret" not in text
     assert "pass" not in text
+
+
+# ── holders out of reach ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fails(broker: BrokerTalk, name: str, times: int) -> list[tuple[str, said.Message]]:
+    """What the member is granted comes to nothing, so often; all that the broker says meanwhile."""
+    out = broker.hears(name, said.Want(task=TASK, count=1))
+    said_then: list[tuple[str, said.Message]] = []
+    for _ in range(times):
+        while not (granted := leases(out, name)):
+            out = broker.passes(0.25, living=["seed", "holder", name])
+            said_then += out
+        lease = granted[0]
+        out = broker.hears(name, said.Failed(task=TASK, lease=lease.lease, piece=lease.piece, code="stalled"))
+        said_then += out
+    return said_then
+
+
+def held_by_one_alone() -> BrokerTalk:
+    """The seed has let go of the content; one host holds it, another has it open."""
+    broker = with_content("holder", "far")
+    broker.hears("holder", said.Have(task=TASK, generation=GENERATION, pieces=[0, 1]))
+    broker.hears("seed", said.Lost(task=TASK, all_pieces=True))
+    return broker
+
+
+def test_for_who_cannot_reach_the_only_holder_the_content_is_read_once_more() -> None:
+    broker = held_by_one_alone()
+    assert of(said.Permit, fails(broker, "far", FAILURES_BEFORE_RESCUE - 1)) == []
+    (permit,) = of(said.Permit, fails(broker, "far", 1), "seed")
+    assert not permit.check_only
+    broker.sourced("seed", permit)
+    assert of(said.Permit, fails(broker, "far", 1)) == [], "it is being read"
+    out = broker.proven("seed", 0) + broker.proven("seed", 1) + broker.passes(6.0, living=["seed", "holder", "far"])
+    assert {lease.parent for lease in leases(out, "far")} == {peer_id("seed")}
+
+
+def test_for_who_may_not_go_to_the_source_nothing_is_read() -> None:
+    broker = held_by_one_alone()
+    broker.opens("far", 0, no_source=True)
+    assert of(said.Permit, fails(broker, "far", 2 * FAILURES_BEFORE_RESCUE)) == []
+
+
+def test_what_the_seed_has_is_not_read_again_for_one_who_cannot_reach_the_seed() -> None:
+    broker = with_content("holder", "far")
+    broker.hears("holder", said.Have(task=TASK, generation=GENERATION, pieces=[0, 1]))
+    assert of(said.Permit, fails(broker, "far", 3 * FAILURES_BEFORE_RESCUE)) == []
+
+
+def test_nothing_is_read_again_while_there_is_a_holder_who_was_not_tried() -> None:
+    holders = ["holder", "x", "y", "z"]
+    broker = with_content("far", *holders)
+    for holder in holders:
+        broker.hears(holder, said.Have(task=TASK, generation=GENERATION, pieces=[0, 1]))
+    broker.hears("seed", said.Lost(task=TASK, all_pieces=True))
+    assert of(said.Permit, fails(broker, "far", FAILURES_BEFORE_RESCUE)) == []
+    assert len(of(said.Permit, fails(broker, "far", 2), "seed")) == 1
