@@ -194,6 +194,10 @@ class Download:
 
     # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def progressed(self, now: float) -> None:
+        """Chunks of it were stored."""
+        self.progressed_at, self.leases.fruitless = now, 0
+
     def held(self, pieces: Iterable[int], now: float) -> list[PeerEffect]:
         """Pieces have become whole and stored, through us or another way; they were noted."""
         return self.leases.held(pieces, now) + self.look(now)

@@ -3,11 +3,13 @@ whom is in clients, how a task comes in is in download."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
-from dfmq.errors import InvariantViolated, SettingsError
+from dfmq.errors import InvariantViolated, SettingsError, TransferError
 from dfmq.machines.effects import (
     DropTask,
     FinishStore,
@@ -34,6 +36,9 @@ from dfmq.wire.messages import Get, Lost, Receipt, Release, Sorry
 
 #: How often it is looked at whether a get has waited too long; seconds.
 TICK_SECONDS = 0.5
+#: A get whose broker answers is given up when so many leases came to nothing and nothing was stored for so long. A link
+#: that was cut, or a seed that begins anew, is back by then; a host that nobody can reach waits for ever otherwise.
+FRUITLESS_LEASES, FRUITLESS_SECONDS = 6, 120.0
 
 
 class Gets:
@@ -260,7 +265,7 @@ class Gets:
         """What has become due."""
         effects: list[PeerEffect] = []
         if self._tick_at is not None and now >= self._tick_at:
-            effects += self._look_for_patience(now) + self._look_for_doubts(now)
+            effects += self._look_for_patience(now) + self._look_for_fruits(now) + self._look_for_doubts(now)
             self._tick_at = self._alarm.by(now + TICK_SECONDS) if self.downloads else None
         for task in self.clients.due(now):
             holding, download = self._holdings.get(task), self.downloads[task]
@@ -285,6 +290,20 @@ class Gets:
         if self._session.other_version:
             text += f" One speaks protocol version {self._session.other_version}, this peer another"
         return self.fail(is_over, "broker_unreachable", text, now)
+
+    def _look_for_fruits(self, now: float) -> list[PeerEffect]:
+        """Nor for parents none of whom sends anything that comes here."""
+        effects: list[PeerEffect] = []
+        for download in list(self.downloads.values()):
+            leases = download.leases
+            waited = now - leases.fruitless_since
+            if leases.fruitless >= FRUITLESS_LEASES and waited >= FRUITLESS_SECONDS:
+                text = (
+                    f"{leases.fruitless} times in {waited:.0f} s nothing came, the last time from "
+                    f"{leases.last_failed}; can it reach this host at {self._intake.purse.inbox}? See --advertise"
+                )
+                effects += self.fail(partial(operator.is_, download), TransferError.code, text, now)
+        return effects
 
     def _look_for_doubts(self, now: float) -> list[PeerEffect]:
         """A download that is owed leases for long, and has none, asks again."""

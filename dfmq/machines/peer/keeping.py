@@ -77,7 +77,7 @@ class Keeping:
                 holding.keep(piece)
                 whole.append(piece)
         if download is not None:
-            download.progressed_at = now
+            download.progressed(now)
         effects: Effects = []
         if whole:
             effects += self._kept(holding, whole, now)

@@ -50,6 +50,10 @@ class Leases:
         self.inflows: dict[int, Inflow] = {}
         #: granted before the store was ready, by lease
         self.early: dict[int, Lease] = {}
+        #: those that failed since something was last stored, when the first of them did, and the last one's parent
+        self.fruitless = 0
+        self.fruitless_since = 0.0
+        self.last_failed = ""
         self._wants = wants
         self._holdings = holdings
         self._session = session
@@ -136,6 +140,9 @@ class Leases:
     def failed(self, inflow: Inflow, code: str, text: str, now: float, *, is_told: bool = False) -> list[PeerEffect]:
         """A lease came to nothing: what came of it is kept, another lease fetches the rest."""
         lease = inflow.lease
+        if not self.fruitless:
+            self.fruitless_since = now
+        self.fruitless, self.last_failed = self.fruitless + 1, lease.endpoint
         del self.inflows[inflow.piece]
         stop = "" if is_told else "cancelled" if code == "refused" else code
         effects = self._intake.end(inflow, stop, now)

@@ -10,6 +10,7 @@ from support.talk import CHUNKS, CUT, GENERATION, OTHER_GENERATION, REQUEST, TAS
 
 from dfmq.machines import effects as do
 from dfmq.machines import events as told
+from dfmq.machines.peer.gets import FRUITLESS_SECONDS
 from dfmq.model import bitfield
 from dfmq.model.host import HostSample
 from dfmq.model.ids import LeaseId, PermitId
@@ -320,6 +321,28 @@ def test_a_stream_that_stops_is_noticed_within_a_second_and_its_chunks_are_kept(
     assert [m.code for m in of_kind(said.Failed, to_broker(effects))] == ["stalled"]
     (fetch,) = of_kind(said.Fetch, to_parents(peer.granted(2, 0, "other")))
     assert bitfield.from_bytes(fetch.chunks) == 0b1000
+
+
+def test_a_get_whose_parents_all_send_nothing_is_given_up_after_two_minutes_and_says_where_nobody_came() -> None:
+    peer = running()
+    started, lease, sorry = peer.now, 0, []
+    while not sorry:
+        assert peer.now < started + 150, "it waits for ever"
+        lease += 1
+        peer.granted(lease, 0)
+        for _ in range(40):
+            sorry += of_kind(said.Sorry, to_client(peer.passes(0.5) + peer.hears(said.BeatSeen(stamp=0))))
+            if sorry or not peer.machine.status(peer.now)["inflows"]:
+                break
+    assert peer.now >= started + FRUITLESS_SECONDS
+    assert sorry[0].code == "transfer"
+    assert "tcp://me:1" in sorry[0].text and "--advertise" in sorry[0].text
+
+
+def test_a_get_that_waits_for_a_grant_waits_as_long_as_the_broker_lives() -> None:
+    peer = running()
+    for _ in range(2 * round(FRUITLESS_SECONDS)):
+        assert of_kind(said.Sorry, to_client(peer.passes(1.0) + peer.hears(said.BeatSeen(stamp=0)))) == []
 
 
 def test_a_parent_is_not_given_up_for_a_link_of_ours_that_takes_seconds_for_a_chunk() -> None:
