@@ -14,6 +14,7 @@ from dfmq.wire import messages as said
 ZONES = ["", "", "east", "west"]
 #: what a peer is told to send at most: mostly as it can, else less or more than a lease brings
 LIMITS = [0, 0, 0, 1_000, 100_000, 10_000_000]
+REFUSALS = ["source_failed", "source_refused", "source_unreachable", "not_authorised"]
 CODES = ["stalled", "corrupt", "refused", "unreachable", "cancelled"]
 
 
@@ -156,7 +157,7 @@ class BrokerLaw(RuleBasedStateMachine):
                 if permit.check_only and permit_id in member.permits:
                     self.swarm.sources_late(member, permit_id)
 
-    @rule(code=st.sampled_from(["source_failed", "not_authorised", "no_space", "digest_mismatch"]))
+    @rule(code=st.sampled_from([*REFUSALS, "no_space", "digest_mismatch"]))
     def source_fails(self, code: str) -> None:
         for member in list(self.swarm.members.values()):
             for permit_id, permit in list(member.permits.items())[:1]:

@@ -13,7 +13,7 @@ from dfmq.machines import events as told
 from dfmq.machines.broker.machine import BrokerMachine
 from dfmq.model.ids import HostId
 from dfmq.model.settings import BrokerSettings
-from dfmq.model.task import task_id
+from dfmq.model.task import Request, task_id
 from dfmq.wire import codec
 from dfmq.wire import messages as said
 from dfmq.wire.messages import Message
@@ -110,4 +110,25 @@ def with_content(*children: str, want: int = 0, seed_slots: int = 32) -> BrokerT
     if want:
         for child in children:
             broker.hears(child, said.Want(task=TASK, count=want))
+    return broker
+
+
+def failed(
+    broker: BrokerTalk, name: str, permit: said.Permit, code: str, retry_after: float = 0.0
+) -> list[tuple[str, Message]]:
+    return broker.hears(
+        name,
+        said.SourceFailed(permit=permit.permit, task=permit.task, code=code, text="why not", retry_after=retry_after),
+    )
+
+
+def opened_with(request: Request, **sourced: object) -> BrokerTalk:
+    """A broker whose seed has fetched the task with the request of a peer `first`."""
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    broker.hello("first")
+    (permit,) = of(said.Permit, broker.opens("first", 0, request=request))
+    broker.sourced("seed", permit, **sourced)
+    for piece in (0, 1):
+        broker.hears("seed", said.Proven(task=permit.task, generation=GENERATION, piece=piece, proofs=proofs(piece)))
     return broker

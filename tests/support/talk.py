@@ -7,6 +7,9 @@ from dfmq.model.pieces import KIB, cut
 from dfmq.model.task import Request, task_id
 
 REQUEST = Request(url="http://source.example/content")
+#: the same, asked for with credentials
+MINE = Request(url=REQUEST.url, headers=(("Authorization", "Bearer mine"),))
+THEIRS = Request(url=REQUEST.url, headers=(("Authorization", "Bearer theirs"),))
 TASK = task_id(REQUEST)
 GENERATION = Generation(b"first---")
 OTHER_GENERATION = Generation(b"second--")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 
-from dfmq.errors import DigestMismatch, NoSpace, NotAuthorised, StoreError, TransferError
+from dfmq.errors import DigestMismatch, NoSpace, StoreError, TransferError
 from dfmq.machines.broker.backsource import LivePermit, Refusal
 from dfmq.machines.broker.catalog import Member, Task
 from dfmq.machines.broker.desk import Desk
@@ -63,19 +63,21 @@ class Admission:
 
     def _admit(self, task: Task, index: int, member: Member, now: float) -> None:
         is_known = task.content is not None
-        verdict = self._desk.backsource.judge(task.id, is_known, member.credential, member.no_source, now)
+        is_here = task.is_available() or task.is_complete(index)
+        verdict = self._desk.backsource.judge(task.id, is_known, is_here, member.credential, member.no_source, now)
         if verdict == "wait":
             return
         if verdict == "open":
             self._open(task, index, member)
         elif isinstance(verdict, Refusal):
-            self.refuse(task, index, verdict.code, verdict.text, max(0.0, verdict.until - now), now)
+            self._pass_on(task, index, verdict, now)
         elif not self._give(task, member.request, member.credential, verdict == "check", index, 0, now):
             self.refuse(task, index, TransferError.code, "no peer is here that may read the source", 0.0, now)
 
     def readmit(self, task: Task, now: float) -> None:
-        """The source has spoken, or the one that was to ask it is gone: judge anew over everybody who waits."""
-        for index, member in list(task.members.items()):
+        """The source has spoken, or the one that was to ask it is gone: judge anew over everybody who waits. First over
+        those who may have it asked: the others may take what is read for them."""
+        for index, member in sorted(task.members.items(), key=lambda entry: entry[1].no_source):
             if not member.is_open and task.members.get(index) is member:
                 self._admit(task, index, member, now)
 
@@ -114,6 +116,10 @@ class Admission:
         self._desk.outbox.send(peer.id, Refused(task=task.id, code=code, text=text, retry_after=retry_after))
         self._desk.outbox.record("task.refused", task=task.id, peer=peer.id, code=code)
         self.depart(task, index, now)
+
+    def _pass_on(self, task: Task, index: int, refusal: Refusal, now: float) -> None:
+        """Tell a member what the source said."""
+        self.refuse(task, index, refusal.code, refusal.text, max(0.0, refusal.until - now), now)
 
     def depart(self, task: Task, index: int, now: float) -> None:
         """A member wants no more: its wants and leases end, and those who took from it what it was itself taking are
@@ -185,6 +191,10 @@ class Admission:
                 self._refuse_all(task, stranded, text, now)
                 return
             member = task.members[asker]
+            refusal = self._desk.backsource.refusal(task.id, member.credential, now)
+            if refusal is not None:
+                self._pass_on(task, asker, refusal, now)
+                continue
             if self._give(task, member.request, member.credential, False, asker, 0, now):
                 return
             self._refuse_all(task, stranded, "a piece is lost, and no peer is here that may read the source", now)
@@ -329,17 +339,20 @@ class Admission:
         if code == DigestMismatch.code:
             self._disown(task, text, now)
             return
-        if not permit.check_only:
-            for index, member in list(task.members.items()):
-                is_meant = code != NotAuthorised.code or member.credential == permit.credential
-                if is_meant and member.is_open and self._is_stranded(task, index):
-                    self.refuse(task, index, refusal.code, refusal.text, retry_after, now)
+        for index, member in list(task.members.items()):
+            is_meant = self._desk.backsource.is_meant(permit, code, member.credential)
+            if is_meant and self._is_let_down(task, index, member, permit):
+                self._pass_on(task, index, refusal, now)
         self.readmit(task, now)
         self.restock(task, now)
 
     @staticmethod
-    def _is_stranded(task: Task, index: int) -> bool:
-        """The member lacks a piece that nobody holds."""
+    def _is_let_down(task: Task, index: int, member: Member, permit: LivePermit) -> bool:
+        """The member waits for the source's word, or lacks a piece that nobody holds and the permit was to bring."""
+        if not member.is_open:
+            return not member.no_source
+        if permit.check_only:
+            return False
         missing = task.all_pieces() & ~task.available
         return not task.is_sealed or bool(missing & ~task.held.get(index, 0))
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from dfmq.errors import InvariantViolated, NotAuthorised
+from dfmq.errors import InvariantViolated, NotAuthorised, SourceRefused, SourceUnreachable
 from dfmq.machines.deadlines import Deadlines
 from dfmq.model.ids import PermitId, TaskId
 from dfmq.model.task import Request
@@ -87,7 +87,7 @@ class BackSource:
         self._checks: dict[TaskId, dict[bytes, LivePermit]] = {}
         self._by_holder: dict[int, dict[PermitId, LivePermit]] = {}
         self._terms: dict[TaskId, Terms] = {}
-        #: (task, credential, None for whoever asks) → refusal
+        #: (task, credential, None for whoever asks: nobody answered) → refusal
         self._refusals: OrderedDict[tuple[TaskId, bytes | None], Refusal] = OrderedDict()
         self._next_id = 1
         #: tasks that nobody wants who may go to the source → when their permits end
@@ -98,22 +98,34 @@ class BackSource:
 
     # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def judge(self, task: TaskId, is_known: bool, credential: bytes, no_source: bool, now: float) -> Verdict | Refusal:
+    def judge(
+        self, task: TaskId, is_known: bool, is_here: bool, credential: bytes, no_source: bool, now: float
+    ) -> Verdict | Refusal:
         """What somebody gets who asks for a task: it is open to them, they wait for a permit under way, a permit must
-        be given (to fetch, or to check), or a refusal. `is_known`: the broker knows the content."""
+        be given (to fetch, or to check), or a refusal. `is_known`: the broker knows the content; `is_here`: all of it
+        can be had without the source."""
         if no_source:
             return self._judge_no_source(task, is_known, credential)
-        refusal = self._refusal(task, credential, now)
+        is_open = is_known and self._needs_no_question(task, credential, now)
+        if is_open and (is_here or task in self._fetches):
+            return "open"
+        refusal = self.refusal(task, credential, now)
         if refusal is not None:
             return refusal
+        if is_open:
+            return "open"
         if not is_known:
             return "wait" if task in self._fetches else "fetch"
         terms = self._terms[task]
         if not terms.admits(credential):
             return "wait" if credential in self._checks.get(task, ()) else "check"
-        if terms.is_immutable or now <= terms.fresh_until or task in self._fetches:
-            return "open"
         return "wait" if self._is_being_checked(task, terms) else "check"
+
+    def _needs_no_question(self, task: TaskId, credential: bytes, now: float) -> bool:
+        """The source has accepted the credential, and its answer is still good."""
+        terms = self._terms[task]
+        is_good = terms.is_immutable or now <= terms.fresh_until or task in self._fetches
+        return is_good and terms.admits(credential)
 
     def _judge_no_source(self, task: TaskId, is_known: bool, credential: bytes) -> Verdict | Refusal:
         if is_known:
@@ -129,7 +141,8 @@ class BackSource:
         """A check is under way whose answer tells whether the content is still the same."""
         return any(terms.admits(credential) for credential in self._checks.get(task, ()))
 
-    def _refusal(self, task: TaskId, credential: bytes, now: float) -> Refusal | None:
+    def refusal(self, task: TaskId, credential: bytes, now: float) -> Refusal | None:
+        """What the source said to this credential just now, if it was no."""
         for key in ((task, None), (task, credential)):
             refusal = self._refusals.get(key)
             if refusal is not None:
@@ -137,6 +150,12 @@ class BackSource:
                     return refusal
                 del self._refusals[key]
         return None
+
+    @staticmethod
+    def is_meant(permit: LivePermit, code: str, credential: bytes) -> bool:
+        """Whether what became of the permit is an answer for this credential too. A source may hide from one what it
+        gives to another, and count each by itself; only where nobody answers, nobody has looked at credentials."""
+        return code == SourceUnreachable.code or credential == permit.credential
 
     # ── permits ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -227,18 +246,19 @@ class BackSource:
         self._terms.pop(permit.task, None)
 
     def refused(self, permit: LivePermit, code: str, text: str, retry_after: float, now: float) -> Refusal:
-        """The source said no. That is told to whoever asks for some seconds; a refusal of credentials only to those
-        that have the same."""
+        """The source said no. That is told for some seconds to whoever asks and is meant."""
         refusal = Refusal(code, text, now + max(self._negative_seconds, retry_after))
-        is_personal = code == NotAuthorised.code
-        key = (permit.task, permit.credential if is_personal else None)
+        key = (permit.task, None if code == SourceUnreachable.code else permit.credential)
         self._refusals[key] = refusal
         self._refusals.move_to_end(key)
         if len(self._refusals) > MOST_REFUSALS:
             self._refusals.popitem(last=False)
         terms = self._terms.get(permit.task)
-        if terms is not None and is_personal:
-            terms.accepted.pop(permit.credential, None)
+        if terms is not None:
+            # That there is nothing is how some refuse credentials. What a digest names was given to them all the same.
+            is_hidden = code == SourceRefused.code and not terms.is_immutable
+            if is_hidden or code == NotAuthorised.code:
+                terms.accepted.pop(permit.credential, None)
         return refusal
 
     def forget(self, task: TaskId) -> None:

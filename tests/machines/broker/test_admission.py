@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.broker_talk import BrokerTalk, leases, of, with_content
-from support.talk import CUT, GENERATION, OTHER_GENERATION, REQUEST, TASK, peer_id, proofs
+from support.broker_talk import BrokerTalk, failed, leases, of, opened_with, with_content
+from support.talk import CUT, GENERATION, MINE, OTHER_GENERATION, REQUEST, TASK, THEIRS, peer_id, proofs
 
 from dfmq.machines.broker.admission import FAILURES_BEFORE_RESCUE
 from dfmq.machines.broker.catalog import IDLE_SECONDS
@@ -12,30 +12,7 @@ from dfmq.model.pieces import KIB
 from dfmq.model.task import Request, task_id
 from dfmq.wire import messages as said
 
-MINE = Request(url=REQUEST.url, headers=(("Authorization", "Bearer mine"),))
-THEIRS = Request(url=REQUEST.url, headers=(("Authorization", "Bearer theirs"),))
 BY_DIGEST = Request(url="http://mirror.example/x", digest="sha256:" + "ab" * 32)
-
-
-def failed(
-    broker: BrokerTalk, name: str, permit: said.Permit, code: str, retry_after: float = 0.0
-) -> list[tuple[str, said.Message]]:
-    return broker.hears(
-        name,
-        said.SourceFailed(permit=permit.permit, task=permit.task, code=code, text="why not", retry_after=retry_after),
-    )
-
-
-def opened_with(request: Request, **sourced: object) -> BrokerTalk:
-    """A broker whose seed has fetched the task with the request of a peer `first`."""
-    broker = BrokerTalk()
-    broker.hello("seed", seed=True)
-    broker.hello("first")
-    (permit,) = of(said.Permit, broker.opens("first", 0, request=request))
-    broker.sourced("seed", permit, **sourced)
-    for piece in (0, 1):
-        broker.hears("seed", said.Proven(task=permit.task, generation=GENERATION, piece=piece, proofs=proofs(piece)))
-    return broker
 
 
 # ── one reader ────────────────────────────────────────────────────────────────────────────────────────────────────
