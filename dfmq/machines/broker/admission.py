@@ -119,7 +119,7 @@ class Admission:
 
     def _pass_on(self, task: Task, index: int, refusal: Refusal, now: float) -> None:
         """Tell a member what the source said."""
-        self.refuse(task, index, refusal.code, refusal.text, max(0.0, refusal.until - now), now)
+        self.refuse(task, index, refusal.code, refusal.text, max(0.0, refusal.again_at - now), now)
 
     def depart(self, task: Task, index: int, now: float) -> None:
         """A member wants no more: its wants and leases end, and those who took from it what it was itself taking are

@@ -18,6 +18,9 @@ from dfmq.model.task import Request
 MOST_ACCEPTED = 1024
 #: refusals remembered; the oldest goes
 MOST_REFUSALS = 4096
+#: a source that asks to be left alone for longer is asked again all the same when somebody wants it: what it said may
+#: have been meant for one reader, one address or one moment
+MOST_HEEDED_SECONDS = 30.0
 #: an answer is never used longer than this without asking, whatever the source says: a day
 MOST_FRESH_SECONDS = 86_400.0
 #: permits on a task that nobody wants any more who may go to the source stand so long: who comes back meanwhile goes on
@@ -28,11 +31,14 @@ Verdict = Literal["open", "wait", "fetch", "check"]
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why a task cannot be had, until when that is taken for true."""
+    """Why a task cannot be had."""
 
     code: str
     text: str
+    #: so long it is told without asking the source
     until: float = 0.0
+    #: before that there is no use in asking, as far as the source has said
+    again_at: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -247,7 +253,9 @@ class BackSource:
 
     def refused(self, permit: LivePermit, code: str, text: str, retry_after: float, now: float) -> Refusal:
         """The source said no. That is told for some seconds to whoever asks and is meant."""
-        refusal = Refusal(code, text, now + max(self._negative_seconds, retry_after))
+        wait = max(self._negative_seconds, retry_after)
+        until = now + max(self._negative_seconds, min(retry_after, MOST_HEEDED_SECONDS))
+        refusal = Refusal(code, text, until, now + wait)
         key = (permit.task, None if code == SourceUnreachable.code else permit.credential)
         self._refusals[key] = refusal
         self._refusals.move_to_end(key)

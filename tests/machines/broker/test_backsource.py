@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from dfmq.machines.broker.backsource import MOST_ACCEPTED, MOST_REFUSALS, BackSource, LivePermit, Refusal, Terms
+from dfmq.machines.broker.backsource import (
+    MOST_ACCEPTED,
+    MOST_HEEDED_SECONDS,
+    MOST_REFUSALS,
+    BackSource,
+    LivePermit,
+    Refusal,
+    Terms,
+)
 from dfmq.model.ids import TaskId
 from dfmq.model.task import Request
 
@@ -129,11 +137,20 @@ def test_credentials_from_which_the_source_hides_a_content_are_accepted_no_more(
 
 def test_retry_after_is_kept() -> None:
     book = BackSource(5.0)
-    permit = give(book)
-    book.end(permit)
-    book.refused(permit, "source_failed", "503", 30.0, NOW)
+    refuse(book, b"", "source_failed", 30.0)
     assert isinstance(book.judge(TASK, False, False, b"", False, NOW + 29), Refusal)
     assert book.judge(TASK, False, False, b"", False, NOW + 30) == "fetch"
+
+
+@pytest.mark.parametrize("negative_seconds", [5.0, 60.0])
+def test_a_source_that_asks_for_an_hour_is_asked_again_sooner(negative_seconds: float) -> None:
+    """One wish, said to one reader, does not bar everybody for a day."""
+    book = BackSource(negative_seconds)
+    refusal = refuse(book, b"", "source_failed", 3600.0)
+    assert refusal.again_at == NOW + 3600.0, "it is told all the same"
+    wait = max(negative_seconds, MOST_HEEDED_SECONDS)
+    assert isinstance(book.judge(TASK, False, False, b"", False, NOW + wait - 0.1), Refusal)
+    assert book.judge(TASK, False, False, b"", False, NOW + wait) == "fetch"
 
 
 def test_no_source_is_served_from_what_is_there_and_never_asks() -> None:

@@ -6,6 +6,7 @@ import pytest
 from support.broker_talk import BrokerTalk, failed, of, opened_with
 from support.talk import MINE, REQUEST, THEIRS
 
+from dfmq.machines.broker.backsource import MOST_HEEDED_SECONDS
 from dfmq.model.task import Request
 from dfmq.wire import messages as said
 
@@ -115,3 +116,17 @@ def test_who_may_not_go_to_the_source_takes_what_another_may_read_next() -> None
     (second,) = of(said.Permit, out)
     opened = broker.sourced("seed", second)
     assert {name for name, what in opened if isinstance(what, said.Opened)} == {"frugal", "two"}
+
+
+def test_who_is_refused_is_told_what_the_source_asked_for_and_when_it_has_been_long_enough_it_is_asked_again() -> None:
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    broker.hello("one")
+    (permit,) = of(said.Permit, broker.opens("one"))
+    (refused,) = of(said.Refused, failed(broker, "seed", permit, "source_failed", 3600.0))
+    assert refused.retry_after == 3600.0
+    broker.passes(10.0, ["seed", "one"])
+    (refused,) = of(said.Refused, broker.opens("one"))
+    assert refused.retry_after == 3590.0
+    broker.passes(MOST_HEEDED_SECONDS - 10.0, ["seed", "one"])
+    assert of(said.Permit, broker.opens("one"))
