@@ -210,6 +210,12 @@ def credential(request: Request) -> bytes:
     return _digest([userinfo, *held], 8, b"dfmq.cred")
 
 
+def mirror(request: Request) -> bytes:
+    """16 octets that stand for where, and on what terms, a content that is named by its digest is asked for; b"" where
+    the task's own name says it. Raises SettingsError for what is no URL."""
+    return task_id(msgspec.structs.replace(request, digest="")) if request.digest else b""
+
+
 def without_secrets(request: Request) -> Request:
     """The request as it may be kept on disk: no credential headers, no userinfo, no authorities of the asker's own."""
     parts = urlsplit(request.url)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from dfmq.model.task import (
     credential,
     file_name,
     is_credential,
+    mirror,
     shown,
     task_id,
     validate,
@@ -200,6 +203,23 @@ def test_a_credential_stands_for_who_asks(name: str) -> None:
     assert credential(one) != credential(two)
     assert credential(one) == credential(msgspec.structs.replace(one, tag="other", url="https://example.com/else"))
     assert credential(Request(url="https://u:p@example.com/")) not in (b"", credential(one))
+
+
+@pytest.mark.parametrize(
+    ("other", "is_same"),
+    [
+        ({"url": "HTTPS://Example.com:443/weights.bin#x"}, True),
+        ({"headers": (("Authorization", "one"),)}, True),
+        ({"url": "https://mirror.example.com/weights.bin"}, False),
+        ({"insecure": True}, False),
+        ({"cacert": "another authority"}, False),
+    ],
+    ids=str,
+)
+def test_a_mirror_stands_for_where_a_content_with_a_digest_is_asked_for(other: dict[str, Any], is_same: bool) -> None:
+    first = msgspec.structs.replace(BASE, digest=DIGEST)
+    assert (mirror(msgspec.structs.replace(first, **other)) == mirror(first)) == is_same
+    assert mirror(msgspec.structs.replace(BASE, **other)) == b"", "the task's name says it"
 
 
 @pytest.mark.parametrize("name", [*sorted(RESERVED_HEADERS), "Range", "Bad Name", "", "Colon:", "Ü"])

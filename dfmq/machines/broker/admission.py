@@ -14,7 +14,7 @@ from dfmq.machines.broker.scheduler import Scheduler
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, PermitId, TaskId
 from dfmq.model.pieces import MOST_PIECES_KNOWN, PieceMap, flaw
-from dfmq.model.task import Content, Request
+from dfmq.model.task import Content
 from dfmq.wire.messages import Notice, Opened, Permit, Quit, Refused, Sealed, Sourced, SourceFailed
 from dfmq.wire.topics import ALL
 
@@ -64,14 +64,16 @@ class Admission:
     def _admit(self, task: Task, index: int, member: Member, now: float) -> None:
         is_known = task.content is not None
         is_here = task.is_available() or task.is_complete(index)
-        verdict = self._desk.backsource.judge(task.id, is_known, is_here, member.credential, member.no_source, now)
+        verdict = self._desk.backsource.judge(
+            task.id, is_known, is_here, member.credential, member.no_source, now, member.mirror
+        )
         if verdict == "wait":
             return
         if verdict == "open":
             self._open(task, index, member)
         elif isinstance(verdict, Refusal):
             self._pass_on(task, index, verdict, now)
-        elif not self._give(task, member.request, member.credential, verdict == "check", index, 0, now):
+        elif not self._give(task, member, verdict == "check", index, 0, now):
             self.refuse(task, index, TransferError.code, "no peer is here that may read the source", 0.0, now)
 
     def readmit(self, task: Task, now: float) -> None:
@@ -137,13 +139,16 @@ class Admission:
     # ── permits ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _give(
-        self, task: Task, request: Request, credential: bytes, check_only: bool, asker: int, tried: int, now: float
+        self, task: Task, asking: Member | LivePermit, check_only: bool, asker: int, tried: int, now: float
     ) -> bool:
-        """Give a permit to a seed, or where there is none to the asker or another member. False when nobody can."""
+        """Give a permit to a seed, or where there is none to the asker or another member. `asking`: whose request it is
+        for. False when nobody can."""
         reader = self._reader(task, asker, tried)
         if reader is None:
             return False
-        permit = self._desk.backsource.give(task.id, reader.index, request, credential, check_only, tried, now)
+        permit = self._desk.backsource.give(
+            task.id, reader.index, asking.request, asking.credential, check_only, tried, now, asking.mirror
+        )
         permit.generation = task.content.generation if task.content is not None else b""
         self.say_permit(permit)
         self._desk.outbox.record("permit.given", permit=permit.id, task=task.id, peer=reader.id, check_only=check_only)
@@ -191,11 +196,11 @@ class Admission:
                 self._refuse_all(task, stranded, text, now)
                 return
             member = task.members[asker]
-            refusal = self._desk.backsource.refusal(task.id, member.credential, now)
+            refusal = self._desk.backsource.refusal(task.id, member.mirror, member.credential, now)
             if refusal is not None:
                 self._pass_on(task, asker, refusal, now)
                 continue
-            if self._give(task, member.request, member.credential, False, asker, 0, now):
+            if self._give(task, member, False, asker, 0, now):
                 return
             self._refuse_all(task, stranded, "a piece is lost, and no peer is here that may read the source", now)
 
@@ -212,7 +217,7 @@ class Admission:
             return
         fresh = [seed for seed in self._desk.roster.seeds if not task.is_complete(seed) and not tried >> seed & 1]
         if fresh:
-            self._give(task, member.request, member.credential, False, index, ~bitfield.of(fresh), now)
+            self._give(task, member, False, index, ~bitfield.of(fresh), now)
 
     def _refuse_all(self, task: Task, indices: list[int], text: str, now: float) -> None:
         for index in indices:
@@ -331,16 +336,14 @@ class Admission:
     def _fail(self, task: Task, permit: LivePermit, code: str, text: str, retry_after: float, now: float) -> None:
         self._desk.backsource.end(permit)
         self._desk.outbox.record("permit.failed", permit=permit.id, task=task.id, code=code)
-        if code in READER_TROUBLE and self._give(
-            task, permit.request, permit.credential, permit.check_only, permit.holder, permit.tried, now
-        ):
+        if code in READER_TROUBLE and self._give(task, permit, permit.check_only, permit.holder, permit.tried, now):
             return
         refusal = self._desk.backsource.refused(permit, code, text, retry_after, now)
         if code == DigestMismatch.code:
             self._disown(task, text, now)
             return
         for index, member in list(task.members.items()):
-            is_meant = self._desk.backsource.is_meant(permit, code, member.credential)
+            is_meant = self._desk.backsource.is_meant(permit, code, member.mirror, member.credential)
             if is_meant and self._is_let_down(task, index, member, permit):
                 self._pass_on(task, index, refusal, now)
         self.readmit(task, now)

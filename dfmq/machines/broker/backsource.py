@@ -55,6 +55,8 @@ class LivePermit:
     given_at: float
     #: indices that had it before and could not; not asked again
     tried: int = 0
+    #: which of several sources of one content the request names
+    mirror: bytes = b""
     #: what the broker knew of when it was given; b"" nothing
     generation: bytes = b""
 
@@ -93,8 +95,8 @@ class BackSource:
         self._checks: dict[TaskId, dict[bytes, LivePermit]] = {}
         self._by_holder: dict[int, dict[PermitId, LivePermit]] = {}
         self._terms: dict[TaskId, Terms] = {}
-        #: (task, credential, None for whoever asks: nobody answered) → refusal
-        self._refusals: OrderedDict[tuple[TaskId, bytes | None], Refusal] = OrderedDict()
+        #: (task, mirror, credential, None for whoever asks: nobody answered) → refusal
+        self._refusals: OrderedDict[tuple[TaskId, bytes, bytes | None], Refusal] = OrderedDict()
         self._next_id = 1
         #: tasks that nobody wants who may go to the source → when their permits end
         self.unwanted: Deadlines[TaskId] = Deadlines()
@@ -105,7 +107,14 @@ class BackSource:
     # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def judge(
-        self, task: TaskId, is_known: bool, is_here: bool, credential: bytes, no_source: bool, now: float
+        self,
+        task: TaskId,
+        is_known: bool,
+        is_here: bool,
+        credential: bytes,
+        no_source: bool,
+        now: float,
+        mirror: bytes = b"",
     ) -> Verdict | Refusal:
         """What somebody gets who asks for a task: it is open to them, they wait for a permit under way, a permit must
         be given (to fetch, or to check), or a refusal. `is_known`: the broker knows the content; `is_here`: all of it
@@ -115,7 +124,7 @@ class BackSource:
         is_open = is_known and self._needs_no_question(task, credential, now)
         if is_open and (is_here or task in self._fetches):
             return "open"
-        refusal = self.refusal(task, credential, now)
+        refusal = self.refusal(task, mirror, credential, now)
         if refusal is not None:
             return refusal
         if is_open:
@@ -147,9 +156,9 @@ class BackSource:
         """A check is under way whose answer tells whether the content is still the same."""
         return any(terms.admits(credential) for credential in self._checks.get(task, ()))
 
-    def refusal(self, task: TaskId, credential: bytes, now: float) -> Refusal | None:
+    def refusal(self, task: TaskId, mirror: bytes, credential: bytes, now: float) -> Refusal | None:
         """What the source said to this credential just now, if it was no."""
-        for key in ((task, None), (task, credential)):
+        for key in ((task, mirror, None), (task, mirror, credential)):
             refusal = self._refusals.get(key)
             if refusal is not None:
                 if now < refusal.until:
@@ -158,20 +167,28 @@ class BackSource:
         return None
 
     @staticmethod
-    def is_meant(permit: LivePermit, code: str, credential: bytes) -> bool:
+    def is_meant(permit: LivePermit, code: str, mirror: bytes, credential: bytes) -> bool:
         """Whether what became of the permit is an answer for this credential too. A source may hide from one what it
-        gives to another, and count each by itself; only where nobody answers, nobody has looked at credentials."""
-        return code == SourceUnreachable.code or credential == permit.credential
+        gives to another, and count each by itself; only where nobody answers, nobody has looked at credentials. Of
+        another mirror it says nothing."""
+        return mirror == permit.mirror and (code == SourceUnreachable.code or credential == permit.credential)
 
     # ── permits ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def give(
-        self, task: TaskId, holder: int, request: Request, credential: bytes, check_only: bool, tried: int, now: float
+        self,
+        task: TaskId,
+        holder: int,
+        request: Request,
+        credential: bytes,
+        check_only: bool,
+        tried: int,
+        now: float,
+        mirror: bytes = b"",
     ) -> LivePermit:
         """A new permit. There must be none of its kind on the task."""
-        permit = LivePermit(
-            PermitId(self._next_id), task, holder, request, credential, check_only, now, tried | 1 << holder
-        )
+        number, tried = PermitId(self._next_id), tried | 1 << holder
+        permit = LivePermit(number, task, holder, request, credential, check_only, now, tried, mirror)
         self._next_id += 1
         self._enter(permit)
         self._by_id[permit.id] = permit
@@ -244,7 +261,7 @@ class BackSource:
         terms = self._terms.setdefault(permit.task, Terms(is_immutable))
         terms.accept(permit.credential)
         terms.fresh_until = max(terms.fresh_until, now + min(fresh_seconds, MOST_FRESH_SECONDS))
-        for key in ((permit.task, None), (permit.task, permit.credential)):
+        for key in ((permit.task, permit.mirror, None), (permit.task, permit.mirror, permit.credential)):
             self._refusals.pop(key, None)
 
     def changed(self, permit: LivePermit) -> None:
@@ -256,7 +273,7 @@ class BackSource:
         wait = max(self._negative_seconds, retry_after)
         until = now + max(self._negative_seconds, min(retry_after, MOST_HEEDED_SECONDS))
         refusal = Refusal(code, text, until, now + wait)
-        key = (permit.task, None if code == SourceUnreachable.code else permit.credential)
+        key = (permit.task, permit.mirror, None if code == SourceUnreachable.code else permit.credential)
         self._refusals[key] = refusal
         self._refusals.move_to_end(key)
         if len(self._refusals) > MOST_REFUSALS:

@@ -30,6 +30,8 @@ class Member:
     no_source: bool
     #: it was told Opened for the present generation; until then it waits for the source's word
     is_open: bool = False
+    #: which of the sources of a content that is named by its digest it names
+    mirror: bytes = b""
     #: parents that failed it since its last piece; they come last. A bit set of roster indices
     shunned: int = 0
     #: failures since its last piece

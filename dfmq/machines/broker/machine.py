@@ -23,7 +23,7 @@ from dfmq.machines.events import BrokerEvent, CaughtUp, FellBehind, PeerSaid, Pe
 from dfmq.model import bitfield
 from dfmq.model.ids import Generation, LeaseId, TaskId
 from dfmq.model.settings import BrokerSettings
-from dfmq.model.task import credential, shown, task_id, validate
+from dfmq.model.task import credential, mirror, shown, task_id, validate
 from dfmq.wire import messages as said
 from dfmq.wire.messages import BeatSeen, Error, Message, Notice, Welcome
 from dfmq.wire.topics import ALL
@@ -232,7 +232,8 @@ class BrokerMachine:
         if message.held:
             self._holders.note(task, peer, Generation(message.generation), bitfield.from_bytes(message.held), now)
         self._scheduler.wants.forget(task.id, peer.index)
-        member = Member(message.request, credential(message.request), message.no_source)
+        asked = message.request
+        member = Member(asked, credential(asked), message.no_source, mirror=mirror(asked))
         self._admission.ask(task, peer.index, member, now)
         if peer.index in task.members:
             self._scheduler.want(task, peer.index, message.want, now)

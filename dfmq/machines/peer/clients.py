@@ -131,6 +131,11 @@ class Clients:
         self._meters.setdefault(wish.task, _Meter(now))
         self._due.set(wish.task, now + self._wait(wish.task, FIRST_PROGRESS_SECONDS))
 
+    def unseat(self, wish: Wish) -> None:
+        """The download it had joined is over, and was none for it: it waits for the next."""
+        wish.standing = "waiting"
+        self._quiet(wish.task)
+
     def remove(self, wish: Wish) -> None:
         """Released, refused, or its client is lost."""
         del self._wishes[wish.client, wish.get]

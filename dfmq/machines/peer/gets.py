@@ -9,7 +9,15 @@ from functools import partial
 
 import msgspec
 
-from dfmq.errors import InvariantViolated, SettingsError, TransferError
+from dfmq.errors import (
+    InvariantViolated,
+    NotAuthorised,
+    SettingsError,
+    SourceError,
+    SourceRefused,
+    SourceUnreachable,
+    TransferError,
+)
 from dfmq.machines.effects import (
     DropTask,
     FinishStore,
@@ -28,10 +36,11 @@ from dfmq.machines.peer.holding import Holding, Holdings
 from dfmq.machines.peer.intake import Intake
 from dfmq.machines.peer.limits import TokenBucket
 from dfmq.machines.peer.neighbours import Neighbours
+from dfmq.machines.peer.outcome import Outcome
 from dfmq.machines.peer.session import FIRST_PATIENCE_SECONDS, LATER_PATIENCE_SECONDS, Session
 from dfmq.model.ids import Generation, TaskId
 from dfmq.model.settings import PeerSettings
-from dfmq.model.task import shown, task_id, validate
+from dfmq.model.task import mirror, shown, task_id, validate
 from dfmq.wire.messages import Get, Lost, Receipt, Release, Sorry
 
 #: How often it is looked at whether a get has waited too long; seconds.
@@ -39,6 +48,8 @@ TICK_SECONDS = 0.5
 #: A get whose broker answers is given up when so many leases came to nothing and nothing was stored for so long. A link
 #: that was cut, or a seed that begins anew, is back by then; a host that nobody can reach waits for ever otherwise.
 FRUITLESS_LEASES, FRUITLESS_SECONDS = 6, 120.0
+#: how a download fails when its source gives nothing, for whatever reason
+MIRRORS_WORD = frozenset({SourceError.code, SourceUnreachable.code, SourceRefused.code, NotAuthorised.code})
 
 
 class Gets:
@@ -176,7 +187,7 @@ class Gets:
             effects += self.finish(holding)
             effects += self._done(download, holding, now)
         else:
-            joined = self.clients.of_task(task, "joined")
+            joined = self._told_of(download, outcome)
             effects += [_failed(wish, outcome.code, outcome.text) for wish in joined]
             effects += self._part(download, now)
             if outcome.code == "digest_mismatch" and holding is not None:
@@ -184,6 +195,17 @@ class Gets:
             effects += self.clients.sorry(joined, outcome.code, outcome.text, outcome.retry_after)
         effects += self._seat_next(task, now)
         return effects if self.clients.wants(task) else [*effects, PinTask(task, False)]
+
+    def _told_of(self, download: Download, outcome: Outcome) -> list[Wish]:
+        """Who joined and is to hear how it failed. What one mirror said is not for those who name another of the same
+        content: they wait for theirs to be asked."""
+        joined = self.clients.of_task(download.task, "joined")
+        if outcome.code not in MIRRORS_WORD:
+            return joined
+        asked = mirror(download.request)
+        for wish in [wish for wish in joined if mirror(wish.request) != asked]:
+            self.clients.unseat(wish)
+        return self.clients.of_task(download.task, "joined")
 
     def _done(self, download: Download, holding: Holding, now: float) -> list[PeerEffect]:
         task, length = download.task, holding.cut.length or 0
