@@ -338,13 +338,17 @@ class Admission:
         self._desk.outbox.record("permit.failed", permit=permit.id, task=task.id, code=code)
         if code in READER_TROUBLE and self._give(task, permit, permit.check_only, permit.holder, permit.tried, now):
             return
-        refusal = self._desk.backsource.refused(permit, code, text, retry_after, now)
+        # Nobody is left who could read it, for whomever; but that is no word of the source's, and it may do soon.
+        is_no_word = code in READER_TROUBLE
+        refusal = Refusal(code, text)
+        if not is_no_word:
+            refusal = self._desk.backsource.refused(permit, code, text, retry_after, now)
         if code == DigestMismatch.code:
             self._disown(task, text, now)
             return
         for index, member in list(task.members.items()):
             is_meant = self._desk.backsource.is_meant(permit, code, member.mirror, member.credential)
-            if is_meant and self._is_let_down(task, index, member, permit):
+            if (is_meant or (is_no_word and not permit.check_only)) and self._is_let_down(task, index, member, permit):
                 self._pass_on(task, index, refusal, now)
         self.readmit(task, now)
         self.restock(task, now)

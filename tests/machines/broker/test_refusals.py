@@ -130,3 +130,53 @@ def test_who_is_refused_is_told_what_the_source_asked_for_and_when_it_has_been_l
     assert refused.retry_after == 3590.0
     broker.passes(MOST_HEEDED_SECONDS - 10.0, ["seed", "one"])
     assert of(said.Permit, broker.opens("one"))
+
+
+@pytest.mark.clause("OPEN-3")
+@pytest.mark.parametrize("code", ["no_space", "store"])
+def test_a_readers_own_trouble_is_not_remembered_as_the_sources_word(code: str) -> None:
+    """Room may have been made by then, and what is told of it is not true for long."""
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    broker.hello("one")
+    (permit,) = of(said.Permit, broker.opens("one"))
+    (again,) = of(said.Permit, failed(broker, "seed", permit, code), "one")
+    (refused,) = of(said.Refused, failed(broker, "one", again, code))
+    assert (refused.code, refused.retry_after) == (code, 0.0)
+    (permit,) = of(said.Permit, broker.opens("one"), "seed")
+    assert of(said.Opened, broker.sourced("seed", permit), "one")
+
+
+@pytest.mark.clause("OPEN-3")
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_when_no_reader_has_room_everybody_who_waits_is_told_at_once_whatever_their_credentials(is_begun: bool) -> None:
+    broker = BrokerTalk()
+    broker.hello("seed", seed=True)
+    broker.hello("one")
+    broker.hello("two")
+    (permit,) = of(said.Permit, broker.opens("one"))
+    broker.opens("two", request=MINE)
+    if is_begun:
+        broker.sourced("seed", permit)
+    readers, out = ["seed"], failed(broker, "seed", permit, "no_space")
+    while permits := [(name, what) for name, what in out if isinstance(what, said.Permit)]:
+        ((reader, permit),) = permits
+        readers.append(reader)
+        out = failed(broker, reader, permit, "no_space")
+    assert sorted(readers) == ["one", "seed", "two"], "each is tried once"
+    assert {name for name, what in out if isinstance(what, said.Refused)} == {"one", "two"}
+
+
+def test_a_check_that_its_readers_have_no_room_for_fails_those_it_was_for() -> None:
+    broker = opened_with(MINE)
+    for name in ("two", "three"):
+        broker.hello(name)
+    (check,) = of(said.Permit, broker.opens("two", request=THEIRS), "seed")
+    (other,) = of(said.Permit, broker.opens("three"), "seed")
+    out = failed(broker, "seed", check, "store")
+    while permits := [(name, what) for name, what in out if isinstance(what, said.Permit)]:
+        ((reader, check),) = permits
+        assert (check.check_only, check.request) == (True, THEIRS)
+        out = failed(broker, reader, check, "store")
+    assert [name for name, what in out if isinstance(what, said.Refused)] == ["two"]
+    assert of(said.Opened, broker.sourced("seed", other), "three")
