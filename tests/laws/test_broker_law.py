@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from support.broker_swarm import PIECES, TASKS, Member, Swarm
+from support.broker_swarm import MIRRORED, MIRRORS, PIECES, TASKS, Member, Swarm
 
 from dfmq.model import bitfield
 from dfmq.model.ids import TaskId
@@ -14,6 +14,7 @@ from dfmq.wire import messages as said
 ZONES = ["", "", "east", "west"]
 #: what a peer is told to send at most: mostly as it can, else less or more than a lease brings
 LIMITS = [0, 0, 0, 1_000, 100_000, 10_000_000]
+ALL_TASKS = [*TASKS, MIRRORED]
 REFUSALS = ["source_failed", "source_refused", "source_unreachable", "not_authorised"]
 CODES = ["stalled", "corrupt", "refused", "unreachable", "cancelled"]
 
@@ -80,18 +81,19 @@ class BrokerLaw(RuleBasedStateMachine):
     @precondition(lambda self: len(self.swarm.members) > 0)
     @rule(
         number=st.integers(0, 8),
-        task=st.sampled_from(TASKS),
+        task=st.sampled_from(ALL_TASKS),
         want=st.integers(0, 5),
         alone=st.booleans(),
         token=st.sampled_from(["", "mine", "theirs"]),
+        mirror=st.sampled_from(range(len(MIRRORS))),
     )
-    def open(self, number: int, task: TaskId, want: int, alone: bool, token: str) -> None:
+    def open(self, number: int, task: TaskId, want: int, alone: bool, token: str, mirror: int) -> None:
         member = self.one(number)
         if not member.is_seed:
-            self.swarm.opens(member, task, want, no_source=alone and want > 3, token=token)
+            self.swarm.opens(member, task, want, no_source=alone and want > 3, token=token, mirror=mirror)
 
     @precondition(lambda self: len(self.swarm.members) > 0)
-    @rule(number=st.integers(0, 8), task=st.sampled_from(TASKS), count=st.integers(0, 70))
+    @rule(number=st.integers(0, 8), task=st.sampled_from(ALL_TASKS), count=st.integers(0, 70))
     def want(self, number: int, task: TaskId, count: int) -> None:
         self.swarm.say(self.one(number), said.Want(task=task, count=count))
 
@@ -108,7 +110,7 @@ class BrokerLaw(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: len(self.swarm.members) > 0)
-    @rule(number=st.integers(0, 8), task=st.sampled_from(TASKS))
+    @rule(number=st.integers(0, 8), task=st.sampled_from(ALL_TASKS))
     def close(self, number: int, task: TaskId) -> None:
         self.swarm.closes(self.one(number), task)
 
@@ -134,7 +136,7 @@ class BrokerLaw(RuleBasedStateMachine):
         self.swarm.say(member, said.Have(task=task, generation=member.opened[task], pieces=[lease.piece]))
 
     @precondition(lambda self: len(self.swarm.members) > 0)
-    @rule(number=st.integers(0, 8), task=st.sampled_from(TASKS), pieces=st.sets(st.integers(0, PIECES - 1)))
+    @rule(number=st.integers(0, 8), task=st.sampled_from(ALL_TASKS), pieces=st.sets(st.integers(0, PIECES - 1)))
     def lose(self, number: int, task: TaskId, pieces: set[int]) -> None:
         member = self.one(number)
         generation, held = member.held.get(task, (b"", 0))

@@ -23,6 +23,9 @@ CUT = PieceMap(6 * 256 * KIB, 256 * KIB, 64 * KIB)
 PIECES = CUT.count
 REQUESTS = [Request(url=f"http://source.example/{name}") for name in ("one", "two")]
 TASKS = [task_id(request) for request in REQUESTS]
+#: one content that is named by its digest, and its sources
+MIRRORS = [Request(url=f"http://{name}.example/x", digest="md5:" + "ab" * 16) for name in ("one", "two", "three")]
+MIRRORED = task_id(MIRRORS[0])
 
 
 def proofs(piece: int, generation: bytes) -> bytes:
@@ -60,7 +63,7 @@ class Swarm:
         self.now = 100.0
         self.checks = checks
         self.members: dict[PeerId, Member] = {}
-        self.generation = {task: b"g%d" % n + bytes(6) for n, task in enumerate(TASKS)}
+        self.generation = {task: b"g%d" % n + bytes(6) for n, task in enumerate([*TASKS, MIRRORED])}
         #: tasks whose content has changed: when it changes back, the broker no longer knows who has what of it
         self.changed: set[TaskId] = set()
         self.granted = 0
@@ -164,10 +167,17 @@ class Swarm:
         )
 
     def opens(
-        self, member: Member, task: TaskId, want: int = 3, *, no_source: bool = False, token: str | None = None
+        self,
+        member: Member,
+        task: TaskId,
+        want: int = 3,
+        *,
+        no_source: bool = False,
+        token: str | None = None,
+        mirror: int = 0,
     ) -> None:
-        """`token`: credentials; None those it asked with before, "" none."""
-        request = REQUESTS[TASKS.index(task)]
+        """`token`: credentials; None those it asked with before, "" none. `mirror`: which, where there are several."""
+        request = MIRRORS[mirror] if task == MIRRORED else REQUESTS[TASKS.index(task)]
         if token is None:
             request = member.asking.get(task, request)
         elif token:

@@ -190,17 +190,18 @@ class Admission:
             stranded = [i for i, m in task.members.items() if m.is_open and not task.is_complete(i)]
             if not stranded:
                 return
-            asker = next((i for i in stranded if not task.members[i].no_source), None)
-            if asker is None:
+            askers = [i for i in stranded if not task.members[i].no_source]
+            if not askers:
                 text = "no peer holds all of it, and the source must not be asked; leave out --no-source"
                 self._refuse_all(task, stranded, text, now)
                 return
-            member = task.members[asker]
-            refusal = self._desk.backsource.refusal(task.id, member.mirror, member.credential, now)
-            if refusal is not None:
-                self._pass_on(task, asker, refusal, now)
+            refusals = {i: r for i in askers if (r := self._refusal_of(task, i, now)) is not None}
+            asker = next((i for i in askers if i not in refusals), None)
+            if asker is None:
+                for index, refusal in refusals.items():
+                    self._pass_on(task, index, refusal, now)
                 continue
-            if self._give(task, member, False, asker, 0, now):
+            if self._give(task, task.members[asker], False, asker, 0, now):
                 return
             self._refuse_all(task, stranded, "a piece is lost, and no peer is here that may read the source", now)
 
@@ -212,12 +213,18 @@ class Admission:
             return
         if task.content is None or self._desk.backsource.fetch_of(task.id) is not None:
             return
+        if self._refusal_of(task, index, now) is not None:
+            return
         tried, missing = member.shunned | 1 << index, task.available & ~task.held.get(index, 0)
         if all(task.whole[piece] & ~tried for piece in bitfield.members(missing)):
             return
         fresh = [seed for seed in self._desk.roster.seeds if not task.is_complete(seed) and not tried >> seed & 1]
         if fresh:
             self._give(task, member, False, index, ~bitfield.of(fresh), now)
+
+    def _refusal_of(self, task: Task, index: int, now: float) -> Refusal | None:
+        member = task.members[index]
+        return self._desk.backsource.refusal(task.id, member.mirror, member.credential, now)
 
     def _refuse_all(self, task: Task, indices: list[int], text: str, now: float) -> None:
         for index in indices:

@@ -93,6 +93,20 @@ def test_when_a_mirror_breaks_off_the_rest_is_read_from_another(code: str) -> No
     assert (second.request, second.check_only, second.generation) == (GOOD, False, GENERATION)
 
 
+def test_what_is_lost_is_read_from_the_mirror_that_has_not_just_failed() -> None:
+    broker, permit = waiting(("one", BAD), ("two", GOOD))
+    broker.sourced("seed", permit)
+    (second,) = of(said.Permit, failed(broker, "seed", permit, "source_failed"))
+    assert second.request == GOOD
+    assert of(said.Opened, broker.opens("one", 0, request=BAD))
+    broker.hears("two", said.Close(task=permit.task))
+    broker.opens("two", 0, request=GOOD)
+    out = broker.hears("seed", said.Bye())
+    (third,) = of(said.Permit, out)
+    assert third.request == GOOD
+    assert not refused(out), "and who named the other one goes on with that"
+
+
 def test_credentials_are_asked_about_at_the_mirror_that_each_names() -> None:
     token = (("Authorization", "Bearer mine"),)
     mine, other = (Request(url=request.url, digest=DIGEST, headers=token) for request in (BAD, GOOD))
