@@ -143,12 +143,12 @@ def validate(request: Request) -> Request:
     _split(request.url)
     if request.digest:
         parse_digest(request.digest)
-    if not all(_is_text(text) for text in (request.tag, request.cacert, *request.filters)):
+    if not all(is_text(text) for text in (request.tag, request.cacert, *request.filters)):
         raise SettingsError(
             "the tag, the filters and the authorities' PEM text are text: these have stray octets in them"
         )
     for name, value in request.headers:
-        if not _HEADER_NAME.match(name) or any(c in value for c in "\r\n\0") or not _is_text(value):
+        if not _HEADER_NAME.match(name) or any(c in value for c in "\r\n\0") or not is_text(value):
             raise SettingsError(f"header {name!r}: write it as 'Name: value', text without line breaks")
         if name.lower() in RESERVED_HEADERS:
             raise SettingsError(f"header {name!r}: dfmq sets it itself; leave it out")
@@ -159,10 +159,10 @@ def _is_clean(url: str) -> bool:
     """No control characters, and nothing that cannot be UTF-8. Almost every URL is ASCII."""
     if url.isascii():
         return url.isprintable()
-    return _is_text(url) and not any(ord(c) < 0x20 or c == "\x7f" for c in url)
+    return is_text(url) and not any(ord(c) < 0x20 or c == "\x7f" for c in url)
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
     """It can be UTF-8: arguments that were no text come as lone surrogates."""
     return text.isascii() or not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
 

@@ -16,6 +16,7 @@ from dfmq.machines.events import SourceAnswered, SourceBroke, SourceChunk, Sourc
 from dfmq.machines.peer.limits import TokenBucket
 from dfmq.model.ids import PermitId
 from dfmq.model.pieces import LEAST_CHUNK, PieceMap
+from dfmq.model.task import is_text
 
 #: Where there is a limit, so much of a block is taken at a time; bytes.
 PACED_BYTES = LEAST_CHUNK
@@ -147,8 +148,9 @@ class Fetches:
                 reply.kind,
                 reply.offset,
                 reply.length,
-                reply.etag,
-                reply.last_modified,
+                # A name that cannot be written down is none: another might look the same in its place.
+                reply.etag if is_text(reply.etag) else "",
+                reply.last_modified if is_text(reply.last_modified) else "",
                 reply.fresh_seconds,
                 reply.ranges,
             )
@@ -207,7 +209,9 @@ class Fetches:
         self._tasks.pop(permit, None)
         permanent = error.permanent if isinstance(error, SourceError) else True
         retry_after = (error.retry_after or 0.0) if isinstance(error, SourceError) else 0.0
-        self._feed(SourceBroke(permit, error.code, str(error), permanent, retry_after))
+        # What a source says, and what a file is called, need not be text; what is told has to be.
+        text = str(error).encode(errors="backslashreplace").decode()
+        self._feed(SourceBroke(permit, error.code, text, permanent, retry_after))
 
     async def close(self) -> None:
         """Cancel what is under way and close every connection."""

@@ -10,6 +10,7 @@ import pytest
 
 from dfmq.edges.source.reply import Head, SourceReply
 from dfmq.edges.source.sources import Sources
+from dfmq.errors import SourceError
 from dfmq.machines.effects import AskSource, DropSource, PaceSource, ReadSource
 from dfmq.machines.events import SourceAnswered, SourceChunk, SourceEnded
 from dfmq.model.ids import Generation, PermitId, TaskId
@@ -162,3 +163,36 @@ def test_a_read_that_waits_for_its_limit_can_be_dropped() -> None:
         reads.came.clear()
 
     assert run(story).ended == {}
+
+
+class Stray(Sources):
+    """A source of which nothing is text: its answer is in octets that are none, or its failure is."""
+
+    def __init__(self) -> None:
+        super().__init__(SourceSettings())
+
+    async def ask(self, *asked: Any) -> SourceReply:
+        if asked[1]:
+            raise SourceError("file caf\udce9 is gone", permanent=True)
+        reply = Reply(MIB)
+        reply.etag, reply.last_modified = '"\udcff"', "g\udce9stern"
+        return reply
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_whatever_a_source_says_what_the_machine_is_told_is_text(offset: int) -> None:
+    heard: list[Any] = []
+
+    async def story() -> None:
+        fetches = Fetches(Stray(), lambda _: b"", lambda: 0, heard.append)
+        fetches.ask(AskSource(PermitId(1), Request(url="http://x/"), offset, "", "", False))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await fetches.close()
+
+    asyncio.run(story())
+    (event,) = heard
+    if offset:
+        assert event.text == "file caf\\udce9 is gone"
+    else:
+        assert (event.etag, event.last_modified) == ("", "")

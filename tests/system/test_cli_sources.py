@@ -119,9 +119,22 @@ def test_content_of_another_digest_is_three_and_never_stands_there(
     assert output.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(
+    "named", [{"etag": '"caf\xe9"'}, {"etag": "", "last_modified": "g\xe9stern"}], ids=["etag", "date"]
+)
+def test_a_source_whose_headers_are_no_text(
+    house: House, peer: Node, source: FaultySource, output: Path, named: dict[str, str]
+) -> None:
+    url = source.put(f"/stray/{len(named)}", CONTENT, **named)
+    assert house.get(peer, url, "-o", output).status == 0
+    assert output.read_bytes() == CONTENT
+    output.write_text("before")
+    assert_failed(house.get(peer, source.put("/away", redirect="/no\xe9"), "-o", output), 5, "/no%E9", output)
+
+
 def test_a_file_that_does_not_exist(house: House, peer: Node, output: Path) -> None:
-    got = house.get(peer, "file:///no/such/file", "-o", output)
-    assert_failed(got, 5, "does not exist", output)
+    for url in ("file:///no/such/file", "file:///no/%FF"):
+        assert_failed(house.get(peer, url, "-o", output), 5, "does not exist", output)
 
 
 def test_a_source_that_breaks_off_for_good_and_then_resumes(

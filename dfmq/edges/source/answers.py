@@ -14,7 +14,7 @@ from dfmq.edges.source.decoding import READABLE
 from dfmq.edges.source.freshness import fresh_seconds, http_date
 from dfmq.edges.source.reply import Asked, Head, Kind
 from dfmq.errors import NotAuthorised, SourceError, SourceRefused
-from dfmq.model.task import shown
+from dfmq.model.task import is_text, shown
 
 #: A source that asks for more patience than a day is not believed.
 _MOST_RETRY_AFTER = 86400.0
@@ -98,8 +98,7 @@ def _head(
     length: int | None = None,
     decoded: bool = False,
 ) -> Head:
-    etag = headers.get("ETag", "").strip()
-    last_modified = headers.get("Last-Modified", "").strip()
+    etag, last_modified = _validator(headers, "ETag"), _validator(headers, "Last-Modified")
     if kind != "full":
         # 304 and 416 may leave out what has not changed.
         etag, last_modified = etag or asked.etag, last_modified or asked.last_modified
@@ -117,6 +116,13 @@ def _head(
         fresh_seconds=fresh,
         ranges=takes_ranges and not decoded,
     )
+
+
+def _validator(headers: Mapping[str, str], name: str) -> str:
+    """What the source says under this name. With octets that are no UTF-8 (RFC 9110, section 8.8.3, lets an entity tag
+    have any) it is as good as not said: it could not be kept, nor sent back as it came."""
+    said = headers.get(name, "").strip()
+    return said if is_text(said) else ""
 
 
 def _encoding(headers: Mapping[str, str], url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit, urlunsplit
 
 import msgspec
@@ -13,6 +14,8 @@ from dfmq.model.task import DEFAULT_PORTS, Request, is_credential, shown
 STATUSES = frozenset({301, 302, 303, 307, 308})
 #: More is a misconfigured server; curl allows 50, browsers 20, and honest chains are shorter than 5.
 MOST_REDIRECTS = 10
+#: An octet of a header that is no part of UTF-8, as aiohttp hands it over.
+_STRAY_OCTET = re.compile("[\udc80-\udcff]")
 
 
 class Hop(msgspec.Struct, frozen=True):
@@ -73,6 +76,8 @@ def basic(userinfo: str) -> str:
 
 
 def _target(base: str, location: str) -> str:
+    # Stray octets are quoted, as browsers do: each stands for itself.
+    location = _STRAY_OCTET.sub(lambda stray: f"%{ord(stray[0]) - 0xDC00:02X}", location)
     try:
         url = _plain(urljoin(base, location.strip()))
         parts = urlsplit(url)
