@@ -125,6 +125,7 @@ class OpenStore(Effect, frozen=True, gc=False):
     request: Request
     etag: str = ""
     last_modified: str = ""
+    strong_date: bool = False
 
 
 class StoreChunk(Effect, frozen=True, gc=False):

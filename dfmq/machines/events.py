@@ -202,6 +202,8 @@ class SourceAnswered(Event, frozen=True, gc=False):
     fresh_seconds: float | None
     #: the source says it takes byte ranges
     ranges: bool
+    #: `last_modified` is so much older than the answer that it names these very octets (RFC 9110, section 8.8.2.2)
+    strong_date: bool = False
 
 
 class SourceChunk(Event, frozen=True, gc=False):

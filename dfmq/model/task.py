@@ -91,6 +91,8 @@ class Shelved(msgspec.Struct, frozen=True):
     #: validators of the source's answer, "" none
     etag: str = ""
     last_modified: str = ""
+    #: the date names these very octets; what was kept before this was asked says no
+    strong_date: bool = False
 
 
 def canonical_url(url: str, filters: tuple[str, ...] = ()) -> str:

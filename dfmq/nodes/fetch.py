@@ -153,6 +153,7 @@ class Fetches:
                 reply.last_modified if is_text(reply.last_modified) else "",
                 reply.fresh_seconds,
                 reply.ranges,
+                reply.strong_date,
             )
         )
 

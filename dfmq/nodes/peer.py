@@ -300,7 +300,7 @@ class PeerNode:
             do.TellClient: lambda e: self._to_clients.put(e.client, e.message),
             do.Listen: lambda e: self._hearing.listen(e.task, e.endpoints),
             do.LoadTask: lambda e: store.load(e.task),
-            do.OpenStore: lambda e: store.open(e.task, e.content, e.request, e.etag, e.last_modified),
+            do.OpenStore: lambda e: store.open(e.task, e.content, e.request, e.etag, e.last_modified, e.strong_date),
             do.StoreChunk: self._store_chunk,
             do.SealStore: lambda e: store.seal(e.task, e.generation, e.length),
             do.FinishStore: lambda e: store.finish(e.task, e.generation),

@@ -15,11 +15,10 @@ from dfmq.sim.truth import Truth
 class StoredTask:
     """One task's content on a disk."""
 
-    def __init__(self, content: Content, request: Request, etag: str, last_modified: str) -> None:
+    def __init__(self, content: Content, request: Request, etag: str, last_modified: str, strong_date: bool) -> None:
         self.content = content
         self.request = request
-        self.etag = etag
-        self.last_modified = last_modified
+        self.names = etag, last_modified, strong_date
         #: piece → chunk → what stands there
         self.pieces: dict[int, dict[int, Truth]] = {}
 
@@ -52,17 +51,17 @@ class Shelf:
         if stored is None:
             return None
         held, partial, proofs = stored.books()
-        return Shelved(stored.content, held, partial, proofs, stored.request, stored.etag, stored.last_modified)
+        return Shelved(stored.content, held, partial, proofs, stored.request, *stored.names)
 
     def open(self, wish: OpenStore) -> StoredTask:
         """What OpenStore leaves: other generations are gone, of this one everything is kept."""
         stored = self.tasks.get(wish.task)
         if stored is None or stored.content.generation != wish.content.generation:
-            stored = StoredTask(wish.content, wish.request, wish.etag, wish.last_modified)
+            stored = StoredTask(wish.content, wish.request, wish.etag, wish.last_modified, wish.strong_date)
             self.tasks[wish.task] = stored
         else:
             stored.content = msgspec.structs.replace(stored.content, cut=wish.content.cut)
-            stored.etag, stored.last_modified = wish.etag, wish.last_modified
+            stored.names = wish.etag, wish.last_modified, wish.strong_date
         return stored
 
     def of(self, task: TaskId, generation: Generation) -> StoredTask | None:

@@ -165,16 +165,17 @@ def test_no_secret_of_the_request_reaches_the_disk(tmp_path: Path) -> None:
         assert tmp_path.joinpath("tasks").stat().st_mode & 0o077 == 0
 
 
-def test_validators_that_come_later_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [('"v1"', "yesterday", False), ("", "yesterday", True)])
+def test_validators_that_come_later_are_kept(tmp_path: Path, names: tuple[str, str, bool]) -> None:
     made = Material(5000)
     with bench(tmp_path) as b:
         b.open(made)
         b.write(made, [(0, 0)])
-        b.store.open(made.task, made.content, made.request, '"v1"', "yesterday")
+        b.store.open(made.task, made.content, made.request, *names)
         assert b.ears.next("opened")[2:4] == (0, {0: 1})
     with bench(tmp_path) as b:
         shelved = b.load(made)
-        assert (shelved.etag, shelved.last_modified) == ('"v1"', "yesterday")
+        assert (shelved.etag, shelved.last_modified, shelved.strong_date) == names
         assert shelved.partial == {0: 1}
 
 

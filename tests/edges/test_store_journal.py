@@ -46,6 +46,13 @@ def test_a_whole_journal_tells_everything() -> None:
     assert story.size == len(WHOLE)
 
 
+def test_a_date_kept_before_its_strength_was_asked_is_a_weak_one() -> None:
+    fields = msgspec.to_builtins(msgspec.structs.replace(OPENING, last_modified="yesterday"), builtin_types=(bytes,))
+    del fields["strong_date"]
+    opening = journal.replay(journal.opening_record(fields), TASK).opening
+    assert (opening.last_modified, opening.strong_date) == ("yesterday", False)
+
+
 def test_an_absurd_cut_is_no_journal_and_an_absurd_end_is_no_record() -> None:
     absurd = msgspec.structs.replace(OPENING, content=Content(Generation(b"g" * 8), PieceMap(2**59, 1, 1)))
     with pytest.raises(StoreError, match="the journal's cut is none: 576460752303423488 bytes are more"):

@@ -37,11 +37,12 @@ happenings = st.sampled_from([*["answer"] * 6, *["read"] * 8, *["write"] * 4, *[
 
 
 class World:
-    """One reader and an honest source: a body is of one version, and a validator names one."""
+    """One reader and an honest source: a body is of one version, and a strong validator names one. All versions came
+    within one second: they have the same date."""
 
-    def __init__(self, is_named: bool, tells_length: bool, takes_ranges: bool) -> None:
+    def __init__(self, names: str, tells_length: bool, takes_ranges: bool) -> None:
         self.reader = Reader()
-        self.is_named = is_named
+        self.names = names
         self.tells_length = tells_length
         self.takes_ranges = takes_ranges
         self.version = 0
@@ -127,8 +128,9 @@ class World:
             return
         number = open_questions[0]
         asked, reader = self.asked[number], self.reader
-        content, etag = CONTENTS[self.version], f'"{self.version}"' if self.is_named else ""
-        same = bool(etag) and asked.etag == etag
+        content, etag = CONTENTS[self.version], f'"{self.version}"' if self.names == "etag" else ""
+        date = "now" if self.names == "date" else ""
+        same = bool(etag or date) and (asked.etag, asked.last_modified) == (etag, date)
         if breaks and number % 3 == 0:
             self.break_off(False)
             return
@@ -141,7 +143,7 @@ class World:
         if kind != "unchanged":
             self.bodies[number] = self.version, start
         length = len(content) if self.tells_length else None
-        event = told.SourceAnswered(asked.permit, kind, start, length, etag, "", None, self.takes_ranges)
+        event = told.SourceAnswered(asked.permit, kind, start, length, etag, date, None, self.takes_ranges)
         self.feed(reader.fetching.answered(event, reader.now))
 
     def read(self, count: int) -> None:
@@ -221,12 +223,14 @@ class World:
         self.reader.start()
 
 
-@given(st.booleans(), st.booleans(), st.booleans(), st.lists(happenings, min_size=20, max_size=60))
+@given(
+    st.sampled_from(["etag", "date", ""]), st.booleans(), st.booleans(), st.lists(happenings, min_size=20, max_size=60)
+)
 @settings(max_examples=2 * settings().max_examples)
 def test_whatever_the_source_does_versions_are_not_mixed_and_a_permit_is_fulfilled_in_the_end(
-    is_named: bool, tells_length: bool, takes_ranges: bool, story: list[tuple[Any, ...]]
+    names: str, tells_length: bool, takes_ranges: bool, story: list[tuple[Any, ...]]
 ) -> None:
-    world = World(is_named, tells_length, takes_ranges)
+    world = World(names, tells_length, takes_ranges)
     world.permit(False, False)
     for name, *arguments in story:
         getattr(world, name)(*arguments)
@@ -243,5 +247,5 @@ def test_whatever_the_source_does_versions_are_not_mixed_and_a_permit_is_fulfill
         assert reader.fetching.next_deadline() is None
         assert reader.holding.is_complete
         assert len(reader.holding.proofs) == reader.holding.cut.count
-    if is_named:
+    if names == "etag":
         assert world.versions[reader.holding.content.generation] == world.version

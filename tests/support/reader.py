@@ -147,6 +147,7 @@ class Reader:
         length: int | None = -1,
         etag: str = ETAG,
         last_modified: str = "",
+        strong_date: bool = False,
         fresh: float | None = None,
         ranges: bool = True,
         ask: want.AskSource | None = None,
@@ -163,6 +164,7 @@ class Reader:
             last_modified,
             fresh,
             ranges,
+            strong_date,
         )
         effects = self.feed(self.fetching.answered(event, self.now))
         return effects + self.open() if any(isinstance(e, want.OpenStore) for e in effects) else effects
@@ -248,7 +250,8 @@ class Reader:
         for piece in partial:
             assembly = holding.assemblies[piece]
             proofs[piece] = b"".join(assembly.proofs.get(chunk, bytes(16)) for chunk in range(assembly.count))
-        self.disk[self.task] = Shelved(holding.content, holding.held, partial, proofs, self.request, holding.etag, "")
+        names = holding.etag, holding.last_modified, holding.strong_date
+        self.disk[self.task] = Shelved(holding.content, holding.held, partial, proofs, self.request, *names)
 
     def fetch(self, permit: int = 1, **answer: Any) -> Generation:
         """A whole fetch that meets no trouble; what was said is forgotten."""

@@ -9,10 +9,11 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.processes import Got, House, Node, finish, until
-from support.sources import FaultySource
+from support.sources import MODIFIED, FaultySource
 
 pytestmark = pytest.mark.system
 
@@ -20,6 +21,7 @@ KIB = 1 << 10
 MIB = 1 << 20
 PIECE, CHUNK = 256 * KIB, 64 * KIB
 FRESH = {"Cache-Control": "max-age=600"}
+SAME_SECOND, LATER = {"Date": MODIFIED}, {"Date": "Tue, 24 Nov 2026 10:00:00 GMT"}
 STALL_SECONDS = 1.0
 NEGATIVE_SECONDS = 60.0
 
@@ -234,13 +236,21 @@ def test_a_range_it_answers_wrongly_is_not_used(
 
 
 @pytest.mark.parametrize(
-    "names", [{}, {"etag": ""}, {"etag": "", "last_modified": ""}], ids=["etag", "date", "no names"]
+    "names",
+    [
+        {},
+        {"etag": ""},
+        {"etag": "", "last_modified": ""},
+        {"etag": "", "last_modified": MODIFIED, "headers": SAME_SECOND},
+        {"etag": 'W/"x"', "last_modified": MODIFIED, "headers": LATER},
+    ],
+    ids=["etag", "date", "no names", "one date", "weak etag and date"],
 )
 def test_content_that_changes_while_it_is_read_is_never_mixed(
-    house: House, peers: list[Node], source: FaultySource, tmp_path: Path, names: dict[str, str]
+    house: House, peers: list[Node], source: FaultySource, tmp_path: Path, names: dict[str, Any]
 ) -> None:
     before, after = os.urandom(4 * MIB), os.urandom(4 * MIB)
-    path = f"/changes/{len(names)}"
+    path = f"/changes/{'-'.join(names)}/{len(names.get('etag', 'own'))}"
     url = source.put(path, before, close_after=3 * MIB, rate=3_000_000, **names)
     getting = [house.start_get(peer, url, "-o", tmp_path / f"{peer.name}.out") for peer in peers]
     until("half of the old one is read", lambda: source.bytes_sent(path) > 2 * MIB)

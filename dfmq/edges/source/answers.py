@@ -18,6 +18,10 @@ from dfmq.model.task import is_text, shown
 
 #: A source that asks for more patience than a day is not believed.
 _MOST_RETRY_AFTER = 86400.0
+#: A date says to the second when a content was changed, and in that second it can change again. So it names the octets
+#: only if it is older than the answer: by one second if the same clock made both, else by so much that no clocks are
+#: that far apart (RFC 9110, section 8.8.2.2). Nobody tells us whose clocks these are; 60 s is what RFC 7232 asked for.
+_STRONG_AFTER = 60.0
 _CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\s*\Z", re.IGNORECASE)
 _UNSATISFIED = re.compile(r"bytes\s+\*/(\d{1,18})\s*\Z", re.IGNORECASE)
 #: Statuses that say "later", not "no" (RFC 9110 sections 15.5.9 and 15.6; RFC 8470; RFC 6585 section 4).
@@ -105,6 +109,8 @@ def _head(
     if decoded and etag and not etag.startswith("W/"):
         # A strong validator speaks of the encoded bytes; of ours it only says "as good as the same".
         etag = "W/" + etag
+    # Where there is an ETag, a date is not to stand in for it (RFC 9110, section 13.1.5).
+    strong_date = not etag and _is_strong_date(last_modified, headers.get("Date", ""))
     fresh = fresh_seconds(*(headers.get(name, "") for name in ("Cache-Control", "Age", "Expires", "Date")))
     takes_ranges = kind == "partial" or "bytes" in headers.get("Accept-Ranges", "").lower()
     return Head(
@@ -113,9 +119,15 @@ def _head(
         length=length,
         etag=etag,
         last_modified=last_modified,
+        strong_date=strong_date,
         fresh_seconds=fresh,
         ranges=takes_ranges and not decoded,
     )
+
+
+def _is_strong_date(last_modified: str, date: str) -> bool:
+    modified, now = http_date(last_modified), http_date(date)
+    return modified is not None and now is not None and now - modified >= _STRONG_AFTER
 
 
 def _validator(headers: Mapping[str, str], name: str) -> str:
@@ -144,10 +156,11 @@ def _encoding(headers: Mapping[str, str], url: str) -> str:
 
 
 def if_range(asked: Asked) -> str:
-    """The validator that may stand in If-Range: a strong ETag, or else Last-Modified (RFC 9110, section 13.1.5)."""
-    if asked.etag and not asked.etag.startswith("W/"):
-        return asked.etag
-    return asked.last_modified
+    """The validator that may stand in If-Range: a strong ETag, or a strong date where there is no ETag (RFC 9110,
+    section 13.1.5)."""
+    if asked.etag.startswith("W/"):
+        return ""
+    return asked.etag or asked.last_modified
 
 
 def refusal(status: int, headers: Mapping[str, str], url: str) -> SourceError:

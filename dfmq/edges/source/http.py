@@ -172,9 +172,11 @@ def _own_headers(asked: Asked) -> tuple[tuple[str, str], ...]:
             own.append(("If-None-Match", asked.etag))
         else:
             own.append(("If-Modified-Since", asked.last_modified))
-    if asked.offset:
+    validator = if_range(asked)
+    # A condition that cannot be put is not left out: then all of it is asked for.
+    if asked.offset and (validator or not asked.etag):
         own.append(("Range", f"bytes={asked.offset}-"))
-        if validator := if_range(asked):
+        if validator:
             own.append(("If-Range", validator))
     return tuple(own)
 

@@ -14,7 +14,8 @@ Kind = Literal["full", "partial", "unchanged"]
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """One question to a source. `offset` in bytes; the validators are those of an earlier answer, "" none."""
+    """One question to a source. `offset` in bytes; the validators are those of an earlier answer, "" none. With an
+    offset, `last_modified` without an ETag is a strong one (see Head)."""
 
     request: Request
     offset: int = 0
@@ -38,6 +39,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     length: int | None = None
     etag: str = ""
     last_modified: str = ""
+    #: `last_modified` is so much older than the answer that it names these very octets
+    strong_date: bool = False
     #: how long the answer may be used without asking again; None: the source does not say
     fresh_seconds: float | None = None
     #: the source says it takes byte ranges
@@ -53,6 +56,7 @@ class SourceReply(ABC):
         self.length = head.length
         self.etag = head.etag
         self.last_modified = head.last_modified
+        self.strong_date = head.strong_date
         self.fresh_seconds = head.fresh_seconds
         self.ranges = head.ranges
 

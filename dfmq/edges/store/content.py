@@ -67,9 +67,18 @@ class Store:
         self._put(task, partial(self._shelves.recall, task))
         self.wake()
 
-    def open(self, task: TaskId, content: Content, request: Request, etag: str = "", last_modified: str = "") -> None:
+    def open(
+        self,
+        task: TaskId,
+        content: Content,
+        request: Request,
+        etag: str = "",
+        last_modified: str = "",
+        strong_date: bool = False,
+    ) -> None:
         """Make ready to write this content; another generation's is deleted. Answered by `opened` or `failed`."""
-        opening = Opening(journal.FORMAT_VERSION, task, "", content, without_secrets(request), etag, last_modified)
+        kept = without_secrets(request)
+        opening = Opening(journal.FORMAT_VERSION, task, "", content, kept, etag, last_modified, strong_date)
         self._put(task, partial(self._shelves.open, task, opening))
 
     def write(

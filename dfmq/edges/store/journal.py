@@ -36,6 +36,8 @@ class Opening(msgspec.Struct, frozen=True):
     request: Request
     etag: str = ""
     last_modified: str = ""
+    #: no, in journals of before there was this
+    strong_date: bool = False
 
 
 class Stamp(NamedTuple):

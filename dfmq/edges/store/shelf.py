@@ -123,7 +123,8 @@ class Shelf:
         """What there is to tell about the task."""
         held, partial, proofs = self.holdings(self.content.cut)
         opening = self.opening
-        return Shelved(self.content, held, partial, proofs, opening.request, opening.etag, opening.last_modified)
+        names = opening.etag, opening.last_modified, opening.strong_date
+        return Shelved(self.content, held, partial, proofs, opening.request, *names)
 
     def continues(self, content: Content) -> bool:
         """Whether this is the same content, sealed or not."""

@@ -244,8 +244,8 @@ class Shelves:
                 shelf.append(journal.sealed_record(content.cut.length))
             self.make_room(max(0, content.cut.length - space.allocated(shelf.data_fd)), shelf.task)
             shelf.is_allocated = space.allocate(shelf.data_fd, content.cut.length)
-        known = (shelf.opening.etag, shelf.opening.last_modified)
-        if (opening.etag, opening.last_modified) not in (known, ("", "")):
+        known = (shelf.opening.etag, shelf.opening.last_modified, shelf.opening.strong_date)
+        if (opening.etag, opening.last_modified, opening.strong_date) not in (known, ("", "", False)):
             shelf.opening = msgspec.structs.replace(opening, content=shelf.opening.content)
             shelf.append(journal.opening_record(shelf.opening))
         return True

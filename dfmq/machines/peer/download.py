@@ -169,7 +169,8 @@ class Download:
             return effects + (self._run(now) if self.phase == "asking" else self._more(now))
         if self.phase != "preparing":
             self.phase = "preparing"
-            effects.append(OpenStore(self.task, holding.content, self.request, holding.etag, holding.last_modified))
+            names = holding.etag, holding.last_modified, holding.strong_date
+            effects.append(OpenStore(self.task, holding.content, self.request, *names))
         return effects
 
     def replaced(self, now: float) -> list[PeerEffect]:

@@ -156,7 +156,8 @@ class Fetching:
         content = holding.content if holding is not None else rules.content(task, answer, rules.cut(reading, answer))
         effects += [self._announcements.sourced(permit, task, content, fresh) for permit in reading.permits]
         if holding is not None:
-            holding.learn_validators(answer.etag, answer.last_modified)
+            if same:
+                holding.learn_validators(answer.etag, answer.last_modified, answer.strong_date)
             effects += self._announcements.pieces(holding)
         return effects + self._readings.remove(reading, now)
 
@@ -174,7 +175,7 @@ class Fetching:
             holding = self._holdings[reading.task] = rules.begin(reading, answer)
         reading.begin(holding)
         reading.is_settled, reading.from_zero, reading.is_doubtful = True, False, False
-        holding.learn_validators(answer.etag, answer.last_modified)
+        holding.learn_validators(answer.etag, answer.last_modified, answer.strong_date)
         is_pinned = holding.is_pinned or bool(reading.request.digest)
         reading.takes_ranges = answer.ranges and is_pinned
         if holding.is_named and not is_pinned and answer.kind == "full" and reading.position() is not None:
@@ -189,8 +190,8 @@ class Fetching:
         if reading.is_opened or (holding.is_open and reading.position() is None):
             return effects + self._bodies.read(reading, now)
         reading.state = "opening"
-        content, etag, last_modified = holding.content, holding.etag, holding.last_modified
-        return [*effects, OpenStore(reading.task, content, reading.request, etag, last_modified)]
+        names = holding.etag, holding.last_modified, holding.strong_date
+        return [*effects, OpenStore(reading.task, holding.content, reading.request, *names)]
 
     def _ask_for_all(self, reading: Reading, now: float) -> list[PeerEffect]:
         """The answer is the end of something else than we hold: ask for all of it."""

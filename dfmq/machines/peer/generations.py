@@ -27,6 +27,12 @@ def is_named(answer: SourceAnswered) -> bool:
     return bool(answer.etag or answer.last_modified)
 
 
+def _is_known_again(answer: SourceAnswered) -> bool:
+    """Whether another reader would know this version by its name. By a date as young as the answer it would not: the
+    content may have changed within that second."""
+    return bool(answer.etag) or answer.strong_date
+
+
 class Generations:
     """The rules by which answers are taken for the same content, or for another."""
 
@@ -62,10 +68,10 @@ class Generations:
     def begin(self, reading: Reading, answer: SourceAnswered) -> Holding:
         """The holding of a generation that was not here before."""
         content = self.content(reading.task, answer, self.cut(reading, answer))
-        if reading.is_doubtful or not (reading.request.digest or is_named(answer)):
+        if reading.is_doubtful or not (reading.request.digest or _is_known_again(answer)):
             content = Content(Generation(self._rng.randbytes(GENERATION_BYTES)), content.cut, content.algorithm)
         holding = Holding(reading.task, content, reading.request)
-        holding.etag, holding.last_modified = answer.etag, answer.last_modified
+        holding.learn_validators(answer.etag, answer.last_modified, answer.strong_date)
         return holding
 
     def is_same(self, reading: Reading, holding: Holding | None, answer: SourceAnswered) -> bool:
@@ -84,6 +90,8 @@ class Generations:
             return True
         if answer.kind == "partial":
             return fits and _agrees(holding, answer)
+        if fits and _has_its_date(holding, answer):
+            return True
         again = self.content(holding.task, answer, holding.cut)
         return is_named(answer) and holding.content.generation == again.generation
 
@@ -99,6 +107,13 @@ class Generations:
         if answer.fresh_seconds is not None:
             return min(answer.fresh_seconds, 1e9)
         return self._revalidate_seconds if is_named(answer) else max(self._revalidate_seconds, NAMELESS_SECONDS)
+
+
+def _has_its_date(holding: Holding, answer: SourceAnswered) -> bool:
+    """What we read ourselves under a young date has no name but this date: while that stands it is taken for the same,
+    and what is missing of it is read with all the rest and compared."""
+    is_dated = bool(holding.last_modified) and not holding.etag and not answer.etag
+    return is_dated and not holding.strong_date and holding.last_modified == answer.last_modified
 
 
 def _agrees(holding: Holding, answer: SourceAnswered) -> bool:

@@ -26,6 +26,9 @@ class Holding:
         self.request = request
         self.etag = ""
         self.last_modified = ""
+        #: the date names these very octets, for it was old when they were read. It stays as it was then: that the same
+        #: date is old by now says nothing of octets that were read when it was young
+        self.strong_date = False
         #: the store has answered OpenStore (or LoadTask): chunks may be written
         self.is_open = False
         #: whole, proven, stored pieces; a bit set
@@ -46,7 +49,7 @@ class Holding:
     def of_shelved(cls, task: TaskId, shelved: Shelved) -> Holding:
         """What an earlier life left. Its store must be opened before anything is written, unless it is complete."""
         holding = cls(task, shelved.content, shelved.request)
-        holding.etag, holding.last_modified = shelved.etag, shelved.last_modified
+        holding.learn_validators(shelved.etag, shelved.last_modified, shelved.strong_date)
         holding.merge(shelved.held, shelved.partial, shelved.proofs)
         holding.is_open = holding.is_finished = holding.held != 0 and holding.is_complete
         return holding
@@ -170,13 +173,14 @@ class Holding:
     @property
     def is_pinned(self) -> bool:
         """The source names this version octet for octet: parts of two answers may be put together (RFC 9110, section
-        15.3.7.3). A weak ETag alone says no more than "as good as the same"."""
-        return bool(self.last_modified) or (self.etag != "" and not self.etag.startswith("W/"))
+        15.3.7.3). A weak ETag says no more than "as good as the same", with a date or without; a date alone says so
+        much only if it is a strong one."""
+        return not self.etag.startswith("W/") if self.etag else self.strong_date
 
-    def learn_validators(self, etag: str, last_modified: str) -> None:
+    def learn_validators(self, etag: str, last_modified: str, strong_date: bool) -> None:
         """The source names this generation so; not when that is known (a mirror may call it otherwise)."""
-        if not self.etag and not self.last_modified:
-            self.etag, self.last_modified = etag, last_modified
+        if not self.is_named:
+            self.etag, self.last_modified, self.strong_date = etag, last_modified, strong_date
 
     def ask_proof(self, algorithm: str) -> bool:
         """Whether ProveContent is to be asked for now: not when it is known or under way."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,8 @@ from dfmq.machines import events as told
 from dfmq.model.pieces import MIB
 from dfmq.model.task import Request, Shelved
 from dfmq.wire import messages as say
+
+DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
 
 
 def test_a_permit_leads_to_sourced_and_then_every_piece_proven_once_it_is_stored() -> None:
@@ -506,7 +509,7 @@ def test_a_held_piece_whose_digests_nobody_knows_is_read_again_and_not_written()
     reader.shelve()
     shelved = reader.disk[reader.task]
     proofs = {piece: joined for piece, joined in shelved.proofs.items() if piece != 2}
-    reader.disk[reader.task] = Shelved(shelved.content, shelved.held, {}, proofs, shelved.request, shelved.etag, "")
+    reader.disk[reader.task] = Shelved(shelved.content, shelved.held, {}, proofs, shelved.request, shelved.etag)
     reader.start()
     reader.source_bytes = 0
     reader.permit(1)
@@ -614,14 +617,25 @@ def test_bytes_of_a_source_are_told_once_whether_its_body_ended_or_broke() -> No
     assert [r.fields["bytes"] for r in reader.take(want.Record) if r.name == "source.ended"] == [0]
 
 
+WEAK: dict[str, dict[str, Any]] = {
+    "a weak ETag": {"etag": 'W/"one"'},
+    "a young date": {"etag": "", "last_modified": DATE},
+    "a weak ETag beside an old date": {"etag": 'W/"one"', "last_modified": DATE, "strong_date": True},
+}
+
+
+@pytest.mark.parametrize("named", WEAK.values(), ids=WEAK)
 @pytest.mark.parametrize("has_changed", [False, True])
 @pytest.mark.parametrize("is_restarted", [False, True])
-def test_parts_are_not_put_together_under_a_weak_name(has_changed: bool, is_restarted: bool) -> None:
-    """A weak ETag says "as good as the same", not the same octets (RFC 9110, section 15.3.7.3)."""
+def test_parts_are_not_put_together_under_a_weak_name(
+    has_changed: bool, is_restarted: bool, named: dict[str, Any]
+) -> None:
+    """A weak ETag says "as good as the same", not the same octets (RFC 9110, section 15.3.7.3); and within the second a
+    date names, content can change again (section 8.8.2.2)."""
     content, other = a_content(4 * PIECE), a_content(4 * PIECE, seed=2)
     reader = Reader(content)
     reader.permit()
-    reader.answer(etag='W/"one"')
+    reader.answer(**named)
     reader.chunks(6)
     reader.store()
     if is_restarted:
@@ -633,13 +647,55 @@ def test_parts_are_not_put_together_under_a_weak_name(has_changed: bool, is_rest
         reader.wait()
     assert reader.ask is not None and reader.ask.offset == 0, "a part of it cannot be asked for"
     reader.content = other if has_changed else content
-    reader.answer(etag='W/"one"')
+    # By now the date is old, which says nothing of what was read when it was young.
+    later = {**named, "strong_date": "last_modified" in named}
+    reader.answer(**later)
     if has_changed:
         reader.chunks(1)
         reader.wait()
-        reader.answer(etag='W/"one"')
+        reader.answer(**later)
     reader.body()
     reader.store()
     assert reader.holding.is_complete
     proofs = b"".join(reader.holding.proofs[piece] for piece in range(4))
     assert proofs == b"".join(digest_of(reader.content[i : i + CHUNK]) for i in range(0, 4 * PIECE, CHUNK))
+
+
+def test_an_old_date_names_the_octets_in_every_process_and_after_a_restart() -> None:
+    old = {"etag": "", "last_modified": DATE, "strong_date": True}
+    one, other = Reader(a_content(4 * PIECE)), Reader(a_content(4 * PIECE))
+    assert one.fetch(**old) == other.fetch(**old)
+    reader = Reader(a_content(4 * PIECE))
+    reader.permit()
+    reader.answer(**old)
+    reader.chunks(6)
+    reader.store()
+    reader.shelve()
+    reader.start()
+    reader.permit(2)
+    assert reader.ask is not None
+    assert (reader.ask.offset, reader.ask.last_modified) == (6 * CHUNK, DATE)
+
+
+def test_a_young_date_names_nothing_that_another_process_would_know_again() -> None:
+    """What it read may be what stood there before, within the same second."""
+    young = {"etag": "", "last_modified": DATE}
+    one, other, later = Reader(a_content(PIECE)), Reader(a_content(PIECE)), Reader(a_content(PIECE))
+    other.start()  # other dice
+    names = {one.fetch(**young), other.fetch(**young), later.fetch(**young, strong_date=True)}
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize("kind", ["unchanged", "full"])
+@pytest.mark.parametrize("strong_date", [False, True])
+def test_content_under_a_young_date_is_not_read_again_while_that_date_stands(kind: str, strong_date: bool) -> None:
+    reader = Reader(a_content(4 * PIECE))
+    generation = reader.fetch(etag="", last_modified=DATE)
+    reader.source_bytes = 0
+    reader.permit(2, check=True, generation=generation)
+    assert reader.ask is not None
+    assert (reader.ask.last_modified, reader.ask.unchanged_will_do) == (DATE, True)
+    reader.answer(kind, etag="", last_modified=DATE, strong_date=strong_date)
+    assert reader.one(say.Sourced).generation == generation
+    assert reader.source_bytes == 0
+    assert not reader.holding.is_pinned
