@@ -40,7 +40,7 @@ BLOCK = 256 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a path answers. The faults (status, wrong_range, stall_after, close_after) hold for the first `times`
+    """What a path answers. The faults (status, stall_after, close_after) hold for the first `times`
     requests, or for ever."""
 
     data: bytes = b""
@@ -63,8 +63,6 @@ class Page:
     rate: int = 0
     #: answer with this status and no content
     status: int = 0
-    #: the Content-Range of a 206 begins a byte too far
-    wrong_range: bool = False
     #: body bytes after which nothing more comes, though the connection stays
     stall_after: int | None = None
     #: body bytes after which the connection is closed
@@ -79,7 +77,7 @@ class Page:
 
     def well(self) -> Page:
         """The same without its faults."""
-        plain = {"status": 0, "wrong_range": False, "stall_after": None, "close_after": None}
+        plain = {"status": 0, "stall_after": None, "close_after": None}
         return Page(**{**self.__dict__, **plain})
 
 
@@ -261,8 +259,7 @@ def _answer(page: Page, said: dict[str, str]) -> tuple[int, dict[str, str], memo
         status, first = 206, int(wanted)
         if first >= len(body):
             return 416, {**headers, "Content-Length": "0", "Content-Range": f"bytes */{len(body)}"}, memoryview(b"")
-        begin = first + 1 if page.wrong_range else first
-        headers["Content-Range"] = f"bytes {begin}-{len(body) - 1}/{len(body)}"
+        headers["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
     if page.chunked:
         headers["Transfer-Encoding"] = "chunked"
     else:

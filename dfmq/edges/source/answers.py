@@ -63,13 +63,10 @@ def _whole(asked: Asked, headers: Mapping[str, str], url: str) -> Answer:
 def _partial(asked: Asked, headers: Mapping[str, str], url: str) -> Answer | None:
     found = _CONTENT_RANGE.match(headers.get("Content-Range", ""))
     if found is None:
-        raise SourceError(f"{shown(url)} answers 206 without a readable Content-Range: its parts cannot be trusted")
+        return None  # nobody knows which part it is
     first, last, total = int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
     if first != asked.offset or last < first or (total is not None and last >= total):
-        raise SourceError(
-            f"{shown(url)} was asked for bytes from {asked.offset} and answers {first}-{last}/{found[3]}: "
-            "its parts cannot be trusted"
-        )
+        return None  # not what it was asked for: its parts cannot be trusted
     if _encoding(headers, url):
         return None  # a slice of an encoded stream cannot be decoded
     if _changed(asked, headers):

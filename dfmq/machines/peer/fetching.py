@@ -174,10 +174,13 @@ class Fetching:
         if holding is None:
             holding = self._holdings[reading.task] = rules.begin(reading, answer)
         reading.begin(holding)
+        # A source that was asked for a part and gave none to use is read as it comes: at each gap it would be asked for
+        # a part again, and give none.
+        is_whole_anyway = reading.from_zero or (answer.kind == "full" and reading.asked_offset > 0)
         reading.is_settled, reading.from_zero, reading.is_doubtful = True, False, False
         holding.learn_validators(answer.etag, answer.last_modified, answer.strong_date)
         is_pinned = holding.is_pinned or bool(reading.request.digest)
-        reading.takes_ranges = answer.ranges and is_pinned
+        reading.takes_ranges = answer.ranges and is_pinned and not is_whole_anyway
         if holding.is_named and not is_pinned and answer.kind == "full" and reading.position() is not None:
             # What is held is of an answer before this one, and may be other octets under the same weak name.
             reading.compares = True

@@ -151,6 +151,27 @@ def test_full_answered_to_a_range_is_read_past_what_is_held() -> None:
     assert len(reader.take(say.Sourced)) == 1
 
 
+@pytest.mark.parametrize("answers", [["full"], ["partial", "full"]])
+def test_a_source_that_gives_no_part_is_not_asked_for_one_at_each_gap(answers: list[str]) -> None:
+    """Its ranges are broken: the range comes wrong, or of something that is longer."""
+    reader = Reader(a_content(12 * MIB))
+    reader.fetch()
+    for piece in (1, 47):
+        reader.holding.held &= ~(1 << piece)
+    reader.source_bytes = 0
+    reader.permit(2)
+    assert reader.ask is not None and reader.ask.offset == PIECE
+    for kind in answers:
+        reader.take(want.AskSource)
+        reader.answer(kind, length=len(reader.content) + (7 if kind == "partial" else 0))
+    assert reader.read is not None and (reader.read.offset, reader.read.skip) == (PIECE, PIECE)
+    reader.body()
+    reader.store()
+    assert reader.take(want.AskSource) == [], "it was asked for the part, and then for the whole"
+    assert reader.holding.is_complete
+    assert reader.source_bytes == len(reader.content)
+
+
 def test_changed_validators_midway_make_a_new_generation_from_zero() -> None:
     reader = Reader(a_content(4 * PIECE))
     reader.permit()
