@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import Got, House, Node
+from support.processes import Got, House, Node, finish, until
 from support.sources import FaultySource
 
 pytestmark = pytest.mark.system
@@ -150,6 +150,19 @@ def test_a_source_that_breaks_off_for_good_and_then_resumes(
     output.unlink()
     output.write_text("before")
     assert_failed(house.get(peer, dry, "-o", output), 1, "broke off", output)
+
+
+@pytest.mark.parametrize("named", [{}, {"etag": "", "last_modified": ""}], ids=["named", "nameless"])
+def test_a_source_that_is_put_right_while_it_is_read_gives_what_the_digest_names(
+    house: House, peer: Node, source: FaultySource, output: Path, named: dict[str, str]
+) -> None:
+    path, digest = f"/put-right/{len(named)}", f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+    url = source.put(path, CONTENT[::-1], rate=1_000_000, close_after=600_000, **named)
+    getting = house.start_get(peer, url, "-o", output, "--digest", digest, "--tag", path)
+    until("half of the wrong one is read", lambda: source.bytes_sent(path) > 300_000)
+    source.put(path, CONTENT, **named)
+    assert finish(getting).status == 0
+    assert output.read_bytes() == CONTENT
 
 
 def test_time_over_is_eight_and_what_came_is_kept(house: House, peer: Node, source: FaultySource, output: Path) -> None:

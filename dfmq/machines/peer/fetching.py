@@ -181,8 +181,7 @@ class Fetching:
         holding.learn_validators(answer.etag, answer.last_modified, answer.strong_date)
         is_pinned = holding.is_pinned or bool(reading.request.digest)
         reading.takes_ranges = answer.ranges and is_pinned and not is_whole_anyway
-        if holding.is_named and not is_pinned and answer.kind == "full" and reading.position() is not None:
-            # What is held is of an answer before this one, and may be other octets under the same weak name.
+        if answer.kind == "full" and reading.position() is not None and rules.may_differ(reading, holding, answer):
             reading.compares = True
         reading.fresh_until = now + rules.fresh_seconds(answer)
         effects = self._announcements.settled(reading, now)

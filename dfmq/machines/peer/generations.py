@@ -85,7 +85,7 @@ class Generations:
         fits = length is None or answer.length is None or answer.length == length
         if request.digest:
             # A digest pins the content: a mirror with other validators gives the same, which is proven at the end.
-            return fits
+            return fits and not (answer.kind == "partial" and self.is_renamed(reading, holding, answer))
         if answer.kind == "unchanged":
             return True
         if answer.kind == "partial":
@@ -94,6 +94,24 @@ class Generations:
             return True
         again = self.content(holding.task, answer, holding.cut)
         return is_named(answer) and holding.content.generation == again.generation
+
+    def may_differ(self, reading: Reading, holding: Holding, answer: SourceAnswered) -> bool:
+        """What is held is of an answer before this one, and may be other octets: under the same weak name, or without
+        one where a digest has named both."""
+        if not holding.is_from(reading.request):
+            return False
+        if reading.request.digest:
+            return not holding.is_pinned or self.is_renamed(reading, holding, answer)
+        return holding.is_named and not holding.is_pinned
+
+    def is_renamed(self, reading: Reading, holding: Holding, answer: SourceAnswered) -> bool:
+        """The URL it came from has another name for what it has now. It may still be the same: one of several servers
+        behind it may call it otherwise."""
+        if not holding.is_from(reading.request):
+            return False
+        if holding.etag and answer.etag:
+            return holding.etag.removeprefix("W/") != answer.etag.removeprefix("W/")
+        return "" not in (holding.last_modified, answer.last_modified) and not _same_date(holding, answer)
 
     def goes_on(self, holding: Holding | None, answer: SourceAnswered) -> bool:
         """Nothing names the version, but it is being read here and the answer is as long: it is taken for the same
@@ -113,7 +131,11 @@ def _has_its_date(holding: Holding, answer: SourceAnswered) -> bool:
     """What we read ourselves under a young date has no name but this date: while that stands it is taken for the same,
     and what is missing of it is read with all the rest and compared."""
     is_dated = bool(holding.last_modified) and not holding.etag and not answer.etag
-    return is_dated and not holding.strong_date and holding.last_modified == answer.last_modified
+    return is_dated and not holding.strong_date and _same_date(holding, answer)
+
+
+def _same_date(holding: Holding, answer: SourceAnswered) -> bool:
+    return holding.last_modified == answer.last_modified
 
 
 def _agrees(holding: Holding, answer: SourceAnswered) -> bool:

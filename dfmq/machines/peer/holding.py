@@ -10,7 +10,7 @@ from dfmq.machines.peer.assembly import Assembly
 from dfmq.model import bitfield
 from dfmq.model.ids import TaskId
 from dfmq.model.pieces import DIGEST_BYTES, PieceMap
-from dfmq.model.task import Content, Request, Shelved
+from dfmq.model.task import Content, Request, Shelved, canonical_url
 
 
 class Holding:
@@ -176,6 +176,12 @@ class Holding:
         15.3.7.3). A weak ETag says no more than "as good as the same", with a date or without; a date alone says so
         much only if it is a strong one."""
         return not self.etag.startswith("W/") if self.etag else self.strong_date
+
+    def is_from(self, request: Request) -> bool:
+        """It came from this request's URL, and so did its validators. Another source of what a digest names may have
+        others for the same octets."""
+        ours = self.request
+        return canonical_url(ours.url, ours.filters) == canonical_url(request.url, request.filters)
 
     def learn_validators(self, etag: str, last_modified: str, strong_date: bool) -> None:
         """The source names this generation so; not when that is known (a mirror may call it otherwise)."""

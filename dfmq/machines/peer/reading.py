@@ -135,7 +135,8 @@ class Reading:
 
     def question(self, number: PermitId, holding: Holding | None) -> AskSource:
         """What to ask: for what is missing of this holding; when nothing is, whether it is still the same. Without
-        anything that names the version, there is no asking for a part of it."""
+        anything that names the version, there is no asking for a part of it; but what a digest names may be read on
+        from another of its sources, which knows nothing of the first one's names."""
         request = self.request
         if holding is None or self.from_zero:
             return AskSource(number, request, 0, "", "", False)
@@ -143,8 +144,11 @@ class Reading:
         is_named = bool(etag or last_modified)
         if not self.only_asks:
             self.begin(holding)
+            if holding.is_pinned:
+                # Whether it is to be compared, the next answer says: it may come under the name again.
+                self.compares = False
             offset = self.first_byte()
-            if offset is not None and request.digest:
+            if offset is not None and not holding.is_from(request):
                 return AskSource(number, request, offset, "", "", False)
             if offset is not None and holding.is_pinned and offset:
                 return AskSource(number, request, offset, etag, last_modified, False)
