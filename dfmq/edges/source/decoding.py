@@ -22,6 +22,11 @@ async def decoded(blocks: AsyncIterator[bytes], encoding: str, where: str) -> As
     async for block in blocks:
         rest = block
         while rest:
+            if inflater is not None and inflater.eof and encoding != "deflate":
+                # What was padded with zeros to whole blocks is read by gzip without a word.
+                rest = rest.lstrip(b"\0")
+                if not rest:
+                    break
             if inflater is None or inflater.eof:
                 # gzip may have several members, one after the other (RFC 1952, section 2.2).
                 inflater = zlib.decompressobj(_window_bits(encoding, rest))
