@@ -90,7 +90,7 @@ class Choosing:
         """Some of these parents for each of these pieces they could give. All of them are doubtful, or none."""
         whole, taken, takers_of = task.whole, task.taken, self._leases.of_pieces(task.id)
         level_of, chance, candidates = self._slots.level_of, self._rng.random, []
-        whole_only = self._rates.slow | self._health.barred
+        whole_only = self._rates.slow | self._health.barred | task.unreached
         far = parents & ~self._zones.near(child)
         acquainted = self._leases.acquainted.get(child, 0)
         if acquainted.bit_count() < ranking.ENOUGH_PARENTS:
@@ -175,11 +175,11 @@ class Choosing:
     # ── for a parent ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def offered(self, task: Task, parent: int) -> int:
-        """The pieces this peer could give: what it holds and, unless it is slow, what it is taking."""
+        """The pieces this peer could give: what it holds and, unless it is slow or not reached, what it is taking."""
         if self._health.barred >> parent & 1:
             return 0
         pieces = task.held.get(parent, 0)
-        if not self._rates.slow >> parent & 1:
+        if not (self._rates.slow | task.unreached) >> parent & 1:
             pieces |= task.taking.get(parent, 0)
         return pieces & task.available
 
@@ -221,7 +221,7 @@ class Choosing:
         if suffice(holders := task.whole.get(piece, 0) & good & ~task.members[child].shunned):
             return near
         # Who is getting it and failed the child, waits itself for what comes in.
-        for taker in bitfield.members(task.taken.get(piece, 0) & good):
+        for taker in bitfield.members(task.taken.get(piece, 0) & good & ~task.unreached):
             if self._leads_home(task, child, piece, taker) and suffice(holders := holders | 1 << taker):
                 return near
         return EVERYBODY

@@ -19,6 +19,9 @@ from dfmq.wire.messages import Lease
 WORK_PER_EVENT = 64
 #: parked children looked at in the order they came, before they are found by piece
 SCANNED_IN_ORDER = 64
+#: so many leases in a row that came to nothing, and a child gets one at a time until one brings something: whom nobody
+#: reaches must not keep the slots that others could use
+FAILURES_BEFORE_ONE = 3
 #: this many failures in a row and a child's wants rest, doubling: who fails at once everywhere must not spin the broker
 FAILURES_BEFORE_REST = 4
 REST_SECONDS = 0.1
@@ -69,12 +72,13 @@ class Scheduler:
         return True
 
     def _is_held_back(self, task: Task, child: int) -> bool:
-        """Looked at again when its rest is over, or when the lease of a slow child ends: that gets one piece at a
-        time (design, section 2)."""
-        if self._desk.rates.slow >> child & 1 and child in task.taking:
+        """Looked at again when its rest is over, or when its lease ends: who is slow gets one piece at a time (design,
+        section 2), and so does whom nothing has reached."""
+        if child in task.taking and (self._desk.rates.slow | task.unreached) >> child & 1:
             return True
-        is_failing = task.members[child].failures >= FAILURES_BEFORE_REST
-        return is_failing and self.wants.resting.at((task.id, child)) is not None
+        return (
+            task.members[child].failures >= FAILURES_BEFORE_REST and self.wants.resting.at((task.id, child)) is not None
+        )
 
     def _is_sated(self, task: Task, child: int) -> bool:
         """It has enough leases while pieces of the content are still missing everywhere: all children then take the
@@ -163,7 +167,19 @@ class Scheduler:
         if member.failures >= FAILURES_BEFORE_REST:
             doublings = min(member.failures - FAILURES_BEFORE_REST, 16)
             self.wants.resting.set((task.id, child), now + min(MOST_REST_SECONDS, REST_SECONDS * 2.0**doublings))
+        if member.failures >= FAILURES_BEFORE_ONE:
             self.wants.unpark(task.id, child)
+            self.wants.look_at(task.id, child)
+            if not task.unreached >> child & 1:
+                self._not_reached(task, child)
+
+    def _not_reached(self, task: Task, child: int) -> None:
+        """Nothing comes to it, so nobody is to wait for what it takes."""
+        task.unreached |= 1 << child
+        for orphan in self._desk.leases.of_parent(child):
+            if orphan.task == task.id and not task.held.get(child, 0) >> orphan.piece & 1:
+                self.revoke(task, orphan)
+        self._let_in(task.id, self._desk.zones.of(child))
 
     def done(self, task: Task, child: int, leases: list[LiveLease], now: float) -> None:
         """The child has the pieces: what it held against parents is forgotten."""
@@ -179,6 +195,7 @@ class Scheduler:
         if member is not None:
             if member.failures:
                 member.failures = 0
+                task.unreached &= ~(1 << child)
                 self.wants.resting.clear((task.id, child))
             member.shunned = 0
             self.wants.look_at(task.id, child)
