@@ -8,6 +8,7 @@ import fcntl
 import os
 
 from dfmq.edges.targets import NamingErrors, Opened, check_target, final, kind_or_none
+from dfmq.edges.unfinished import Unfinished, name_in, sweep
 
 #: typing's own takes 3 CPU-ms to load
 TYPE_CHECKING = False
@@ -32,7 +33,8 @@ _CANNOT_RANGE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errn
 def place(stored: Name, target: Name, *, copy_only: bool = False) -> str:
     """Make `target` the stored content, and say how: "reflink", "hardlink" or "copy".
 
-    Until the last, atomic step an earlier file there stays as it is; whatever ends this early leaves nothing behind.
+    Until the last, atomic step an earlier file there stays as it is; whatever ends this early leaves nothing behind,
+    and what a kill leaves the next copy into that folder takes away.
     `copy_only`: the output never is the store's own file. A stream is poured into.
     Raises SettingsError for a target that cannot be one, NoSpace, StoreError.
     """
@@ -48,16 +50,12 @@ def place(stored: Name, target: Name, *, copy_only: bool = False) -> str:
 
 
 def _place_file(stored: Name, target: str, copy_only: bool) -> str:
-    # A name that is free, and is free again afterwards. Not made of the target's name: that may already be as long as
-    # names get.
-    temporary = os.path.join(os.path.dirname(target), f".dfmq-{os.urandom(8).hex()}")
+    temporary = name_in(os.path.dirname(target))
     try:
-        kind = _fill(stored, temporary, copy_only)
-        os.replace(temporary, target)
+        return _fill(stored, temporary, target, copy_only)
     finally:
         # Also after success: replacing one name of a file by another name of it does nothing, and leaves both.
         _discard(temporary)
-    return kind
 
 
 def _discard(path: str) -> None:
@@ -67,19 +65,23 @@ def _discard(path: str) -> None:
         return
 
 
-def _fill(stored: Name, temporary: str, copy_only: bool) -> str:
-    """Make `temporary` the stored content."""
+def _fill(stored: Name, temporary: str, target: str, copy_only: bool) -> str:
+    """Make `temporary` the stored content, and `target` that, before the temporary one's lock is given up."""
     with Opened(stored, os.O_RDONLY) as source:
         devices = os.fstat(source).st_dev, os.stat(os.path.dirname(temporary) or ".").st_dev
         if devices not in _unclonable:
-            with Opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as copy:
+            with Unfinished(temporary) as copy:
                 if _clone(source, copy, devices):
+                    os.replace(temporary, target)
                     return "reflink"
-            os.unlink(temporary)
+            _discard(temporary)
         if not copy_only and _link(stored, temporary):
+            os.replace(temporary, target)
             return "hardlink"
-        with Opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as copy:
+        sweep(os.path.dirname(target))
+        with Unfinished(temporary) as copy:
             _copy(source, copy)
+            os.replace(temporary, target)
             return "copy"
 
 
