@@ -296,7 +296,7 @@ class Error(Message, frozen=True, tag="error"):
 
 
 class Notice(Message, frozen=True, tag="notice"):
-    """Something peers may like to know early. Kinds: epoch, behind, generation, purge, quarantine."""
+    """Something peers may like to know early. Kinds: behind, generation, quarantine; others are passed over."""
 
     kind: Code
     epoch: Id63 = 0

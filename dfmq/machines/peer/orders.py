@@ -174,13 +174,8 @@ class Orders:
         return effects
 
     def noticed(self, event: told.NoticeHeard, now: float) -> Effects:
-        """A broker published something: maybe that it began anew, or that it lives and is behind."""
+        """A broker published something: that it lives and is behind, or what the control socket brings as well."""
         message = event.message
-        if not isinstance(message, Notice):
-            return []
-        if message.kind == "behind":
+        if isinstance(message, Notice) and message.kind == "behind":
             self._session.lives(message.epoch, now)
-        if message.kind != "epoch":
-            return []
-        effects = self._session.noticed(message.epoch, now)
-        return effects + self.lost_broker(now) if effects else []
+        return []

@@ -12,7 +12,7 @@ from dfmq.model.host import HostSample
 from dfmq.wire.messages import Beat, BeatSeen, Hello, Message, Welcome
 
 State = Literal["fresh", "greeting", "welcomed", "silent"]
-Kind = Literal["bound", "due", "welcome", "quiet", "stranger", "restarted"]
+Kind = Literal["bound", "due", "welcome", "quiet", "stranger"]
 
 #: (state, what happened) → state. What is not here is no news.
 TABLE: dict[tuple[State, Kind], State] = {
@@ -25,9 +25,8 @@ TABLE: dict[tuple[State, Kind], State] = {
     ("welcomed", "welcome"): "welcomed",
     # three beats without an answer
     ("welcomed", "quiet"): "silent",
-    # the broker says it does not know us, or speaks another version, or a notice names another epoch: Hello at once
+    # the broker says it does not know us, or speaks another version: Hello at once
     ("welcomed", "stranger"): "greeting",
-    ("welcomed", "restarted"): "greeting",
     ("silent", "due"): "silent",
     ("silent", "welcome"): "welcomed",
 }
@@ -149,10 +148,6 @@ class Session:
             self._is_misunderstood = True
             self.misunderstandings += 1
         return self._go("stranger", now)
-
-    def noticed(self, epoch: int, now: float) -> list[PeerEffect]:
-        """A notice named the broker's epoch."""
-        return self._go("restarted", now) if epoch and epoch != self.epoch else []
 
     def beat_seen(self, message: BeatSeen, now: float) -> bool:
         """The echo of a Beat: the control round trip. Whether that is notably longer than was known."""

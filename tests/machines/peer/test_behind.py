@@ -121,7 +121,7 @@ def test_what_waits_is_stated_to_a_broker_that_begins_anew(monkeypatch: pytest.M
     peer.holds(0)
     peer.grants(3)
     assert talk(peer.holds(1)) == []
-    peer.told(told.NoticeHeard(said.Notice(kind="epoch", epoch=8)))
+    peer.hears(said.Error(code="unknown_peer"))
     effects = peer.hears(said.Welcome(epoch=8))
     (open_,) = (message for message in to_broker(effects) if isinstance(message, said.Open))
     assert open_.held == b"\x03"
@@ -163,7 +163,7 @@ def test_a_download_whose_last_lease_gives_way_to_anothers_says_what_waited(monk
         )
     )  # fmt: skip
     peer.told(told.StoreOpened(other, GENERATION, 0, {}, {}))
-    peer.told(told.NoticeHeard(said.Notice(kind="epoch", epoch=8)))
+    peer.hears(said.Error(code="unknown_peer"))
     peer.hears(said.Welcome(epoch=8))
     peer.beats(behind=True)
     for piece in range(IN_FLIGHT - 1):

@@ -412,7 +412,7 @@ def test_neighbours_are_listened_to_at_once_when_another_broker_stands_in_the_pl
     peer = PeerTalk()
     peer.opened()
     assert not all_of(do.Listen, opened(peer, neighbours=["tcp://one:2"]))
-    assert all_of(do.Listen, peer.told(told.NoticeHeard(said.Notice(kind="epoch", epoch=8))))
+    assert all_of(do.Listen, peer.hears(said.Error(code="unknown_peer")))
 
 
 @pytest.mark.clause("HINT-3")
@@ -444,7 +444,7 @@ def test_leases_of_a_broker_that_is_silent_now_are_not_waited_for() -> None:
     peer.told(told.NeighbourHinted(hint(0)))
     peer.takes(1, 1)
     peer.granted(2, 0, "seed")
-    peer.told(told.NoticeHeard(said.Notice(kind="epoch", epoch=8)))
+    peer.hears(said.Error(code="unknown_peer"))
     assert not peer.machine.is_welcomed
     fetches = of_kind(said.Fetch, to_parents(peer.passes(7.0)))
     assert [fetch.piece for fetch in fetches] == [0]
@@ -594,3 +594,11 @@ def test_a_peer_says_from_the_first_what_an_earlier_life_received_and_soon_what_
     assert 0 < soon.down_rate <= 20_000_000
     later = of_kind(said.Beat, to_broker(passes_with_a_broker(peer, 30)))[-1]
     assert later.down_rate == peer.machine.status(peer.now)["down_rate"]
+
+
+@pytest.mark.parametrize("kind", ["generation", "quarantine", "something of a later release"])
+def test_notices_that_say_nothing_new_are_passed_over(kind: str) -> None:
+    peer = PeerTalk()
+    peer.opened()
+    assert peer.told(told.NoticeHeard(said.Notice(kind=kind, epoch=8))) == []
+    assert peer.machine.is_welcomed

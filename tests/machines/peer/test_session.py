@@ -161,15 +161,7 @@ def test_a_broker_that_does_not_know_us_is_greeted_at_once_and_once() -> None:
     assert session.welcomed(Welcome(epoch=7), 1.2)[1], "whoever forgot us is told everything anew"
 
 
-def test_a_notice_of_another_epoch_says_hello_without_waiting() -> None:
-    session = a_session(welcomed=True)
-    assert session.noticed(7, 1.0) == []
-    assert said(session.noticed(8, 1.0)) == [Hello]
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from(["welcome", "unknown", "notice", "due", "heard"]), st.floats(0, 9)), max_size=60)
-)
+@given(st.lists(st.tuples(st.sampled_from(["welcome", "unknown", "due", "heard"]), st.floats(0, 9)), max_size=60))
 def test_the_state_changes_only_along_the_table(steps: list[tuple[str, float]]) -> None:
     session, now = a_session(), 0.0
     allowed = {(before, after) for (before, _), after in TABLE.items()}
@@ -180,8 +172,6 @@ def test_the_state_changes_only_along_the_table(steps: list[tuple[str, float]]) 
             session.welcomed(Welcome(epoch=1 + number % 3), now)
         elif step == "unknown":
             session.unknown(now)
-        elif step == "notice":
-            session.noticed(1 + number % 2, now)
         elif step == "due":
             due(session, now)
         else:
