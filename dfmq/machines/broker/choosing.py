@@ -260,7 +260,7 @@ class Choosing:
 
     def _leads_home(self, task: Task, child: int, piece: int, parent: int) -> bool:
         """The chain of parents for the piece ends at somebody who holds it, and the child is not in it."""
-        whole = task.whole[piece]
+        whole = task.whole.get(piece, 0)
         if whole >> parent & 1:
             return True
         last = parent

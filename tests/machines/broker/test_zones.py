@@ -421,3 +421,20 @@ def test_a_grant_that_was_lost_is_made_anew_by_the_only_holder_of_the_zone() -> 
     del second.leases[lost]
     swarm.passes(10.0)
     assert [lease.parent for _, lease in second.leases.values()] == [first.peer]
+
+
+def test_who_waits_for_a_piece_whose_only_holder_is_gone_ends_no_broker() -> None:
+    """Nobody holds it any more, others that stand near are getting it, and the lease is looked at as usual."""
+    swarm = Swarm()
+    holder = swarm.join(seed=True)
+    waiting = [swarm.join(host=101, up_limit=limit) for limit in (0, 1000, 0)]
+    for member in waiting:
+        swarm.opens(member, TASK)
+    for permit_id in list(holder.permits):
+        swarm.sources(holder, permit_id)
+    swarm.join(host=101, slots=1, zone="east")
+    assert all(member.leases for member in waiting)
+    swarm.passes(0.1)
+    swarm.leaves(holder)
+    swarm.passes(1.0)
+    assert TASK in waiting[0].opened
