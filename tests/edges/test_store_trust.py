@@ -15,15 +15,44 @@ from dfmq.errors import StoreError
 from dfmq.model.settings import StoreSettings
 
 
-def test_in_the_same_boot_unsynced_lines_are_believed_unread(tmp_path: Path) -> None:
+def test_in_the_same_boot_a_finished_file_that_looks_as_it_did_is_believed_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Material(8192)
+    monkeypatch.setattr(slow, "sync", lambda _: None)
+    with bench(tmp_path) as b:
+        b.fill(made)
+        b.settle()
+    monkeypatch.setattr(loading, "prove", lambda *_: pytest.fail("it is read"))
+    with bench(tmp_path) as b:
+        assert b.load(made).held == 0b11
+
+
+def test_of_an_unfinished_file_only_what_it_holds_is_believed(tmp_path: Path) -> None:
+    """Somebody wrote into it, between two lives of the node."""
     made = Material(8192)
     with bench(tmp_path) as b:
         b.open(made)
         b.write(made, [(0, 0), (0, 1)])
         path = b.store.path(made.task)
-    overwrite(path, 0, b"x")  # nobody reads it: the kernel still has the pages of a killed process
+    overwrite(path, 0, b"x")
     with bench(tmp_path) as b:
-        assert b.load(made).partial == {0: 0b11}
+        assert b.load(made).partial == {0: 0b10}
+
+
+def test_in_a_copy_of_a_home_that_was_in_use_only_what_was_copied_is_believed(tmp_path: Path) -> None:
+    """As `cp -a` of a running node's home makes it: the data before the journal, which tells of more."""
+    made, copied = Material(8192), tmp_path / "copied"
+    with bench(tmp_path / "home") as b:
+        b.open(made)
+        b.write(made, [(0, 0)])
+        shutil.copytree(tmp_path / "home", copied)
+        b.write(made, [(0, 1), (1, 0)])
+        journal_path = b.store.path(made.task).with_name("journal")
+        shutil.copy(journal_path, copied / journal_path.relative_to(tmp_path / "home"))
+    with bench(copied) as b:
+        assert b.load(made).partial == {0: 0b1}
+        b.write(made, [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3)])
 
 
 def test_after_another_boot_unsynced_lines_are_proven_by_their_data(
@@ -43,8 +72,7 @@ def test_after_another_boot_unsynced_lines_are_proven_by_their_data(
     overwrite(path, 0, bytes(1024))
     monkeypatch.setattr(journal, "boot_id", lambda: "a third boot")
     with bench(tmp_path) as b:
-        # (0, 0) was proven, so it was on the disk: it stands below the sync mark now and is not read again.
-        assert b.load(made).partial == {0: 0b11, 1: 0b1000}
+        assert b.load(made).partial == {0: 0b10, 1: 0b1000}
 
 
 def test_after_another_boot_synced_lines_are_believed_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +304,7 @@ def test_what_nobody_asked_for_is_recalled_without_proving_or_writing_anything(
         return None if shelved is None else shelved.held
 
     with bench(tmp_path) as b:
-        assert (recalled(whole), recalled(part)) == (0b11, 0)
+        assert (recalled(whole), recalled(part)) == (0b11, None)
         assert recalled(Material(5, 9, "http://host/none")) is None
     age(paths[touched.task])
     monkeypatch.setattr(journal, "boot_id", lambda: "another boot")

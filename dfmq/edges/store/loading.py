@@ -1,8 +1,9 @@
 """What an earlier life left of a task: journal and data → Shelf, and what of it must first be proven again.
 
-Which lines are believed: all, when they were written in this boot of the host (its memory outlives a killed process);
-else those below the last sync mark. The others, and all of a finished file that no longer looks as it did, are read
-and compared with their digests.
+Which lines are believed: of a finished file that still looks as it did all, when they were written in this boot of the
+host (its memory outlives a killed process); else those below the last sync mark. The others are read and compared with
+their digests, and so is all that there is of an unfinished file: nothing says whether it is still the file the lines
+speak of, and not a copy of it, made meanwhile, or changed by somebody.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def find(folder: str, task: TaskId, boot: str) -> Find:
         raise StoreError("it is unfinished, and its file has a second name")
     # Without a stamp nobody was given the content, so its file has no second name, unless somebody made one.
     was_touched = not story.stamp.fits(Stamp.of(look)) if story.stamp else is_whole and look.st_nlink > 1
-    believed_count = 0 if was_touched else len(lines) if same_boot else synced
+    is_as_it_was = story.stamp is not None and not was_touched
+    believed_count = 0 if not is_as_it_was else len(lines) if same_boot else synced
     unfinished = is_whole and story.stamp is None
     wanted = LINE_BYTES * len(lines) + 16384
     return Find(
@@ -90,7 +92,7 @@ def find(folder: str, task: TaskId, boot: str) -> Find:
         was_touched,
         look.st_nlink > 1,
         unfinished or was_touched or not same_boot or len(octets) != story.size or story.size > 2 * wanted,
-        story.stamp is not None and not was_touched,
+        is_as_it_was,
         min(synced, believed_count),
         bool(boot and story.opening.boot) and not same_boot,
         Stamp.of(look),
