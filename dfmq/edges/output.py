@@ -75,7 +75,7 @@ def _fill(stored: Name, temporary: str, target: str, copy_only: bool) -> str:
                     os.replace(temporary, target)
                     return "reflink"
             _discard(temporary)
-        if not copy_only and _link(stored, temporary):
+        if not copy_only and _has_our_mode(source) and _link(stored, temporary):
             os.replace(temporary, target)
             return "hardlink"
         sweep(os.path.dirname(target))
@@ -94,6 +94,14 @@ def _clone(source: int, copy: int, devices: tuple[int, int]) -> bool:
             _unclonable.add(devices)
         return False
     return True
+
+
+def _has_our_mode(source: int) -> bool:
+    """The stored file has the mode a file of ours gets. A name given to it shares its mode, which the umask of whoever
+    started the peer made."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return os.fstat(source).st_mode & 0o777 == 0o666 & ~mask
 
 
 def _link(stored: Name, temporary: str) -> bool:

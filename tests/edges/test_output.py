@@ -159,3 +159,23 @@ def test_a_store_whose_file_is_gone_says_so(stored: Path, folder: Path) -> None:
     with pytest.raises(StoreError, match="ask for the content again"):
         place(stored, folder / "out")
     assert list(folder.iterdir()) == []
+
+
+def test_an_output_has_the_mode_its_users_files_have(
+    stored: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever started the peer had another umask."""
+    monkeypatch.setattr(output, "_clone", lambda source, copy, devices: False)
+    before = os.umask(0o077)
+    try:
+        stored.chmod(0o644)
+        assert place(stored, folder / "mine") == "copy"
+        stored.chmod(0o600)
+        assert place(stored, folder / "linked") == "hardlink"
+        os.umask(0o022)
+        assert place(stored, folder / "everybodys") == "copy"
+    finally:
+        os.umask(before)
+    assert [oct((folder / name).stat().st_mode & 0o777) for name in ("mine", "linked", "everybodys")] == [
+        "0o600", "0o600", "0o644",
+    ]  # fmt: skip
