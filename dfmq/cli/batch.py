@@ -39,6 +39,8 @@ class Faulty(NamedTuple):
 
 def read_list(path: str) -> list[bytes]:
     """The lines of the list at `path`, `-` for standard input. Raises SettingsError when it cannot be read."""
+    if path == "-" and sys.stdin is None:
+        raise SettingsError("list -: standard input is closed; lead a list there, or name a file")
     try:
         if path == "-":
             return sys.stdin.buffer.read().split(b"\n")

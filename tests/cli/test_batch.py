@@ -139,3 +139,9 @@ def test_a_list_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_list(str(tmp_path / "none"))
     with pytest.raises(SettingsError, match="Is a directory"):
         read_list(str(tmp_path))
+
+
+def test_a_list_on_a_closed_standard_input_is_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SettingsError, match="standard input is closed"):
+        read_list("-")

@@ -286,3 +286,19 @@ def test_a_disk_without_inodes_says_so(tmp_path: Path) -> None:
             b.store.open(made.task, made.content, made.request)
             assert "inode" in b.ears.next("failed")[2]
             assert b.store.tasks() == []
+
+
+def test_a_tenant_takes_what_its_files_and_its_folder_take(tmp_path: Path) -> None:
+    for name in (space.DATA, space.JOURNAL):
+        (tmp_path / name).write_bytes(b"a few octets")
+    found = space.tenant(TaskId(bytes(16)), str(tmp_path), False)
+    assert found is not None
+    paths = [tmp_path, *tmp_path.iterdir()]
+    assert found.size == sum(path.stat().st_blocks * 512 for path in paths)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EFBIG])
+def test_a_limit_of_the_process_is_not_blamed_on_the_disk(tmp_path: Path, number: int) -> None:
+    with bench(tmp_path) as b:
+        code, text = b.store._shelves.reason(OSError(number, os.strerror(number)), 1000)
+    assert code == "store" and "ulimit" in text and "Look at that disk" not in text

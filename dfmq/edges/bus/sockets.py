@@ -74,7 +74,12 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
 
 
 def _plain(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
-    socket = context.socket(kind)
+    try:
+        socket = context.socket(kind)
+    except zmq.ZMQError as error:
+        raise SettingsError(
+            f"no socket can be made: {error.strerror or error}; let this process have more open files (ulimit -n)"
+        ) from error
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.IPV6, 1)
     return socket

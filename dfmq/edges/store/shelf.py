@@ -225,8 +225,9 @@ class Shelf:
 
 
 def need(opening: Opening) -> int:
-    """Octets of disk that a new content takes, with its journal, as far as its length is known."""
-    return space.in_blocks(opening.content.cut.length or 0) + space.in_blocks(_journal_bytes(opening))
+    """Octets of disk that a new content takes, with its journal and its folder, as far as its length is known."""
+    content, lines = space.in_blocks(opening.content.cut.length or 0), space.in_blocks(_journal_bytes(opening))
+    return content + lines + space.in_blocks(1)
 
 
 def _journal_bytes(opening: Opening) -> int:

@@ -8,6 +8,7 @@ owner's thread is content.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -289,8 +290,12 @@ class Shelves:
             return error.code, str(error)
         if error.errno in space.FULL:
             return NoSpace.code, self._space.explain(error, need)
-        text = f"the store in {self._folder} failed: {error}. Look at that disk, or use a --home on another one"
-        return StoreError.code, text
+        what = "Look at that disk, or use a --home on another one"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            what = "Let the peer have more open files (ulimit -n, LimitNOFILE), or get fewer contents at a time"
+        elif error.errno == errno.EFBIG:
+            what = "Let the peer write longer files (ulimit -f), or use a --home on a file system that takes them"
+        return StoreError.code, f"the store in {self._folder} failed: {error}. {what}"
 
     def current(self, task: TaskId, generation: Generation) -> Shelf | None:
         """The task's shelf, if it holds this generation."""

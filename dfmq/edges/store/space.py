@@ -48,7 +48,7 @@ class Tenant(NamedTuple):
     """A task on disk, as eviction sees it."""
 
     task: TaskId
-    #: octets of disk its two files take
+    #: octets of disk its two files and their folder take
     size: int
     #: last use, seconds since the epoch
     used_at: float
@@ -61,10 +61,10 @@ class Tenant(NamedTuple):
 def tenant(task: TaskId, folder: str, is_needed: bool) -> Tenant | None:
     """The task in this folder as eviction sees it; None when there is none."""
     try:
-        data, used = os.stat(f"{folder}/{DATA}"), os.stat(f"{folder}/{JOURNAL}")
+        data, used, around = os.stat(f"{folder}/{DATA}"), os.stat(f"{folder}/{JOURNAL}"), os.stat(folder)
     except FileNotFoundError:
         return None
-    size = (data.st_blocks + used.st_blocks) * _BLOCK
+    size = (data.st_blocks + used.st_blocks + around.st_blocks) * _BLOCK
     return Tenant(task, size, used.st_mtime, data.st_nlink > 1, is_needed)
 
 
@@ -147,7 +147,8 @@ class Space:
         candidates = sorted((t for t in tenants if not t.is_needed), key=lambda t: t.used_at)
         freeable = sum(t.size for t in candidates if not t.is_linked)
         if short > freeable:
-            raise NoSpace(self._no_room(need, promised, free, freeable))
+            cause = self._lack() if is_full else ""
+            raise NoSpace(self._no(need, cause) if cause else self._no_room(need, promised, free, freeable))
         if over > sum(t.size for t in candidates):
             raise NoSpace(self._no_quota(need, promised, used))
         slacks = (self._floor // _FLOOR_SLACK, freeable // _FREEABLE_SLACK, _FULL_SLACK_BYTES if is_full else 0)
@@ -169,13 +170,16 @@ class Space:
 
     def explain(self, error: OSError, need: int) -> str:
         """What the user reads when the disk itself said no."""
-        stat = os.statvfs(self._folder)
         if error.errno == errno.EDQUOT:
-            cause = "this user's disk quota is used up"
-        elif stat.f_files and not stat.f_favail:
-            cause = "the file system has no inode left"
-        else:
-            cause = f"{size_text(stat.f_bavail * stat.f_frsize)} are free"
+            return self._no(need, "this user's disk quota is used up")
+        return self._no(need, self._lack() or f"{size_text(self.free())} are free")
+
+    def _lack(self) -> str:
+        """What the file system has none left of, besides room; "" nothing."""
+        stat = os.statvfs(self._folder)
+        return "the file system has no inode left" if stat.f_files and not stat.f_favail else ""
+
+    def _no(self, need: int, cause: str) -> str:
         return (
             f"no space for this content: it needs {size_text(need)}, and in {self._folder} {cause}. "
             "Free some space there, or use a --home on another disk"
