@@ -8,6 +8,7 @@ import os
 import random
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,19 +183,32 @@ class PeerNode:
             self._fetches.written()
         self._feed(event)
 
-    def _messages(self, frames: list[bytes], decoder: codec.Decoder[Any]) -> list[Any]:
-        """The messages in these frames; what is garbage is counted and dropped."""
+    def _messages(
+        self, frames: list[bytes], decoder: codec.Decoder[Any], answer: Callable[[Error], None] | None = None
+    ) -> list[Any]:
+        """The messages in these frames; what is garbage is counted, dropped, and answered where that can be."""
         try:
-            return [decoder.decode(body) for body in envelope.unwrap(frames)]
+            bodies = envelope.unwrap(frames)
         except ProtocolError as error:
             self._note("message.refused", {"code": error.reason})
             if isinstance(error, envelope.OtherVersion) and decoder is codec.peer_hears:
                 # Whatever the broker said: that we cannot read it is what the machine has to know.
                 return [Error(code=error.reason, text=str(error), version=frames[0][2])]
             return []
+        messages, refusal = [], None
+        for body in bodies:
+            try:
+                messages.append(decoder.decode(body))
+            except ProtocolError as error:
+                self._note("message.refused", {"code": error.reason})
+                refusal = refusal or Error(code=error.reason, text=str(error)[:200])
+        if refusal is not None and answer is not None:
+            answer(refusal)
+            self._flush()
+        return messages
 
     def _hear_broker(self, frames: list[bytes]) -> None:
-        for message in self._messages(frames, codec.peer_hears):
+        for message in self._messages(frames, codec.peer_hears, partial(self._to_broker.put, None)):
             if isinstance(message, Welcome):
                 self._hear_notices(message.notices)
             self._feed(told.BrokerSaid(message))
@@ -216,7 +230,7 @@ class PeerNode:
         return True
 
     def _hear_child(self, frames: list[bytes]) -> None:
-        for message in self._messages(frames[1:], codec.parent_hears):
+        for message in self._messages(frames[1:], codec.parent_hears, partial(self._to_children.put, frames[0])):
             self._feed(told.ChildSaid(frames[0], message))
 
     def _hear_parent(self, endpoint: str, frames: list[bytes]) -> None:
