@@ -49,7 +49,7 @@ class Discipline:
         if lease.is_far and code in ("stalled", "expired"):
             desk.zones.narrow(lease.child)
         if code == "corrupt":
-            if desk.health.accuse(parent.host, child.host, parent.is_seed, now):
+            if desk.health.accuse(parent.host, child.host, parent.is_seed, now, is_needed=self._is_last_seed(parent)):
                 self._quarantine(parent.host, now)
             else:
                 self._suspect(parent.host)
@@ -58,6 +58,11 @@ class Discipline:
             if had_it and desk.health.blame(parent.host, child.host, now):
                 self._suspect(parent.host)
         self._admission.rescue(task, lease.child, now)
+
+    def _is_last_seed(self, peer: Peer) -> bool:
+        """Without it nobody may read what the broker's host has, and permits go to whoever wants the content."""
+        others = bitfield.of(index for index in self._desk.roster.seeds if index != peer.index)
+        return peer.is_seed and not others & ~self._desk.health.barred
 
     def done(self, task: Task, child: Peer, pieces: int, now: float) -> None:
         """The peer holds these pieces. It takes them no more, and the hosts it had them from are trusted more."""

@@ -100,14 +100,14 @@ class Health:
         self._arm(host, standing)
         return True
 
-    def accuse(self, host: HostId, child: HostId, is_seed: bool, now: float) -> bool:
+    def accuse(self, host: HostId, child: HostId, is_seed: bool, now: float, *, is_needed: bool = False) -> bool:
         """A child got a corrupt chunk from a parent on this host. True when the host is in quarantine now and was not;
-        otherwise it is on probation."""
+        otherwise it is on probation. `is_needed`: nobody could stand in for it."""
         standing, accuser = self._hosts[host], self._hosts[child]
         standing.accusers.add(child)
         alone = len(standing.accusers) < ACCUSERS_OF_A_SEED
         has_spoken = accuser.accused is not None and accuser.accused != host
-        if standing.quarantined_until or (alone and (is_seed or has_spoken)):
+        if standing.quarantined_until or is_needed or (alone and (is_seed or has_spoken)):
             self.blame(host, child, now)
             return False
         accuser.accused = host

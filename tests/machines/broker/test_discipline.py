@@ -204,17 +204,22 @@ def test_a_reader_in_quarantine_is_told_to_quit_and_another_reads() -> None:
     assert {given.task for given in good.permits.values()} == {TASK, other}
 
 
-def test_a_seed_is_suspected_by_one_child_and_quarantined_by_the_second() -> None:
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_seed_is_suspected_by_one_child_and_quarantined_by_the_second_unless_it_is_the_last(others: int) -> None:
     swarm, seed, _ = a_swarm(0, seed_slots=8)
+    for _ in range(others):
+        swarm.join(seed=True)
     states = []
-    for _ in range(2):
+    for _ in range(3):
         child = swarm.join()
         swarm.opens(child, TASK, 1)
+        if quarantined(swarm):
+            break
         assert lease_of(child)[1].parent == seed.peer
         swarm.fails(child, lease_of(child)[0], "corrupt")
         states.append((swarm.machine.counts()["suspected"], quarantined(swarm)))
         swarm.leaves(child)
-    assert states == [(1, 0), (1, 1)]
+    assert states == ([(1, 0), (1, 1)] if others else [(1, 0)] * 3)
 
 
 def test_a_lease_whose_deadline_comes_is_taken_as_failed() -> None:
