@@ -77,6 +77,7 @@ class BrokerNode:
         hands: dict[type, Callable[[Any], None]] = {Send: self._send, Publish: self._publish, Record: self._record}
         self._driver = Driver(self.machine, loop, hands, self._flush, failed, self._stood_still)
         self._drain = Drain(loop, router, self._take, turn=self._driver, lag=self)
+        self._reaping = loop.call_soon(self._reap_subscribers)
 
     def fell_behind(self, since: float) -> None:
         """More has come in than was read in a row."""
@@ -136,6 +137,11 @@ class BrokerNode:
     def _publish(self, effect: Publish) -> None:
         self._publisher.send_multipart([effect.topic, *envelope.wrap([codec.encode(effect.message)])], zmq.NOBLOCK)
 
+    def _reap_subscribers(self) -> None:
+        """Subscribers that came or left are looked at when something is published, which may be never, or else here."""
+        self._publisher.get(zmq.EVENTS)
+        self._reaping = self._loop.call_later(self._beat_seconds, self._reap_subscribers)
+
     def _record(self, effect: Record) -> None:
         self._note(effect.name, effect.fields)
 
@@ -158,6 +164,7 @@ class BrokerNode:
     def close(self) -> None:
         if self._waking is not None:
             self._waking.cancel()
+        self._reaping.cancel()
         self._driver.stop()
         self._drain.close()
         self._publisher.close()

@@ -204,3 +204,20 @@ def test_another_node_is_never_reached_at_a_place_of_this_host(context: Context,
     pipelines = Pipelines(context)
     assert not pipelines.send(endpoint, b"header", b"payload")
     assert len(pipelines) == 0
+
+
+@pytest.mark.parametrize("make", [sockets.publisher, sockets.heeding_publisher])
+def test_a_subscription_longer_than_any_topic_cuts_its_connection(context: Context, make: Any) -> None:
+    """It would be kept, and cost many times its length."""
+    publisher, subscriber = make(context), sockets.subscriber(context)
+    monitor = publisher.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    try:
+        endpoint = sockets.bind(publisher, "tcp://127.0.0.1:0")
+        subscriber.setsockopt(zmq.SUBSCRIBE, bytes(sockets.MOST_TOPIC_BYTES))
+        subscriber.connect(endpoint)
+        assert monitor.poll(10_000), "nobody was cut off"
+    finally:
+        publisher.disable_monitor()
+        monitor.close(0)
+        publisher.close()
+        subscriber.close()

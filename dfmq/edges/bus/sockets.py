@@ -32,8 +32,15 @@ from dfmq.errors import SettingsError  # noqa: E402
 MOST_SOCKETS = 60_000
 #: Control messages queued for a peer that does not read; beyond it counts as gone.
 CONTROL_HWM = 20_000
+#: Messages taken in from one connection before they are read; beyond, TCP makes the other side wait.
+INCOMING_HWM = 1_000
 #: Chunks queued for one child. Credit in bytes is the real bound; this only has to be above it.
 CHUNK_HWM = 4_000
+#: The longest chunk, 16 MiB, and the longest body with some room: what is beyond is a stranger's, and cuts him off.
+MOST_CHUNK_BYTES, MOST_FRAME_BYTES = 1 << 24, 1 << 17
+#: A topic has 26 octets at most, and what greets at the beginning of a connection less than this. Longer subscriptions
+#: would be kept, at fifty times their length, and looked through whenever a subscriber goes.
+MOST_TOPIC_BYTES = 256
 #: Milliseconds in which the other side's kernel acknowledges nothing of what was sent, until a connection between two
 #: peers is made anew, and of each try to. TCP itself tries again after twice the time, each time: a link that is back
 #: after 13 s stood still for another 9 (decision 23). Of the chunks that are lost so the child has long despaired.
@@ -92,8 +99,8 @@ def router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
     socket.setsockopt(zmq.SNDHWM, CONTROL_HWM)
-    socket.setsockopt(zmq.RCVHWM, CONTROL_HWM)
-    socket.setsockopt(zmq.MAXMSGSIZE, 1 << 20)
+    socket.setsockopt(zmq.RCVHWM, INCOMING_HWM)
+    socket.setsockopt(zmq.MAXMSGSIZE, MOST_FRAME_BYTES)
     _notice_left_ends(socket)
     return socket
 
@@ -131,7 +138,9 @@ def _notice_left_ends(socket: zmq.Socket[bytes]) -> None:
 
 def publisher(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     """Notices go out here; whoever is slow loses some."""
-    return _plain(context, zmq.PUB)
+    socket = _plain(context, zmq.PUB)
+    socket.setsockopt(zmq.MAXMSGSIZE, MOST_TOPIC_BYTES)
+    return socket
 
 
 def heeding_publisher(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
@@ -139,7 +148,7 @@ def heeding_publisher(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[byt
     topic. Whatever else comes in is a stranger's."""
     socket = _plain(context, zmq.XPUB)
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)
-    socket.setsockopt(zmq.MAXMSGSIZE, 1 << 10)
+    socket.setsockopt(zmq.MAXMSGSIZE, MOST_TOPIC_BYTES)
     return socket
 
 
@@ -153,8 +162,8 @@ def subscriber(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
 def inbox(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     """PULL: chunks from every parent."""
     socket = _plain(context, zmq.PULL)
-    socket.setsockopt(zmq.RCVHWM, CHUNK_HWM)
-    socket.setsockopt(zmq.MAXMSGSIZE, 1 << 25)
+    socket.setsockopt(zmq.RCVHWM, INCOMING_HWM)
+    socket.setsockopt(zmq.MAXMSGSIZE, MOST_CHUNK_BYTES)
     _notice_left_ends(socket)
     return socket
 
