@@ -56,6 +56,8 @@ class SimHost:
         self.errands: list[Errand] = []
         self.process: PeerProcess | None = None
         self.lies = False
+        #: no chunk reaches it: a firewall, or it advertises a wrong address
+        self.is_unreached = False
         #: it will not come back: nobody waits for it
         self.is_gone = False
         self._port = FIRST_PORT
@@ -93,9 +95,12 @@ class SimHost:
         """The host will not come back: its clients wait for nothing any more."""
         self.is_gone = True
         for errand in self.errands:
-            if not errand.is_over:
-                errand.is_over = True
-                self.world.errand_over()
+            self._end(errand)
+
+    def _end(self, errand: Errand) -> None:
+        if not errand.is_over:
+            errand.is_over = True
+            self.world.errand_over()
 
     def run_errand(self, errand: Errand) -> None:
         """A client begins."""
@@ -120,8 +125,7 @@ class SimHost:
             if errand.refusals <= self.world.plan.tries:
                 self.world.agenda.after(max(1.0, message.retry_after), self.ask, errand)
             else:
-                errand.is_over = True
-                self.world.errand_over()
+                self._end(errand)
 
     def _done(self, process: PeerProcess, errand: Errand, done: Done) -> None:
         world = self.world
@@ -141,8 +145,7 @@ class SimHost:
         errand.done_at = world.agenda.now
         errand.receipt = receipt
         process.hear(ClientSaid(errand.client, Release(get=errand.number)))
-        errand.is_over = True
-        world.errand_over()
+        self._end(errand)
 
     def told(self) -> str:
         """Why this host is not done, as far as can be seen from outside its machine."""

@@ -180,6 +180,8 @@ class PeerProcess(Process):
         if child is None:
             world.agenda.at(world.agenda.now, self.hear, events.ChunkUnsent(effect.lease))
             return
+        if child.host.is_unreached:
+            return
         if self.lies and world.rng.random() < 0.1:
             truth = truth_of("garbage", 0, truth.offset, truth.length)
         lease, piece, chunk = effect.lease, effect.piece, effect.chunk

@@ -99,6 +99,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     refusals: int = 0
     #: peers that send garbage for a tenth of their chunks
     liars: int = 0
+    #: peers whose inbox nobody can reach; they are there from the start, and nobody waits until they are done
+    unreached: int = 0
     #: the content at the source changes
     changes: int = 0
     #: share of notices and hints that are lost

@@ -100,6 +100,8 @@ class World:
         self.hosts = [self._host(number, half, zones[number % plan.zones]) for number in range(1, plan.peers + 1)]
         for host in self.rng.sample(self.hosts, min(plan.liars, len(self.hosts))):
             host.lies = True
+        for host in self.rng.sample(self.hosts, min(plan.unreached, len(self.hosts))):
+            host.is_unreached = True
         self.start_broker()
         for host in self.hosts:
             self._settle(host)
@@ -113,15 +115,16 @@ class World:
 
     def _settle(self, host: SimHost) -> None:
         plan = self.plan
-        at = self.rng.uniform(0.0, plan.spread) if plan.spread else 0.0
-        if plan.late and self.rng.random() < plan.late:
+        at = self.rng.uniform(0.0, plan.spread) if plan.spread and not host.is_unreached else 0.0
+        if plan.late and not host.is_unreached and self.rng.random() < plan.late:
             at += plan.unit * self.rng.uniform(0.5, 2.0)
         self.agenda.at(at, host.boot)
         url = f"https://source.example/file-{host.number % plan.files}"
         digest = "sha256:" + content_hex(url, 1, plan.size) if plan.digest else ""
         errand = Errand(host.number, Request(url=url, digest=digest), at)
         self.errands.append(errand)
-        self._open_errands += 1
+        errand.is_over = host.is_unreached
+        self._open_errands += not errand.is_over
         host.run_errand(errand)
 
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -137,6 +137,21 @@ def test_garbage_is_neither_kept_nor_passed_on(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
+def test_peers_whose_inbox_nobody_reaches_hold_up_nobody_who_comes_later(seed: int) -> None:
+    """A dozen of them were there first, and their clients ask again and again. A minute is what it took."""
+    world = World(
+        msgspec.structs.replace(
+            SMALL, seed=seed, peers=15, unreached=12, seed_slots=32, spread=40.0, tries=99, check=17
+        )
+    )
+    world.run()
+    outcome = report.of(world)
+    assert outcome.failed == 12
+    assert outcome.source_share == 1.0
+    assert outcome.fast.worst < 8.0
+
+
+@pytest.mark.parametrize("seed", range(6))
 def test_latecomers_slow_peers_and_several_files_at_once(seed: int) -> None:
     outcome = run(small(seed, late=0.4, slow=0.3, slow_rate=2 * MBIT, files=1 + seed % 3))
     assert outcome.failed == 0

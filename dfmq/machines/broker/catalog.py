@@ -72,8 +72,6 @@ class Task:
         self.usual_seconds = 0.0
         #: peers in quarantine that hold something here: they are in `held`, not in `whole`
         self.barred = 0
-        #: members to whom so many leases in a row brought nothing: they serve what they hold, not what they take
-        self.unreached = 0
 
     @property
     def cut(self) -> PieceMap:
@@ -219,13 +217,11 @@ class Task:
         """The peer wants it, from now on in this way."""
         before = self.members.get(index)
         self.members[index] = member
-        self.unreached &= ~(1 << index)
         self.readers += (not member.no_source) - (before is not None and not before.no_source)
 
     def part(self, index: int) -> bool:
         """The peer wants it no more; whether it did."""
         member = self.members.pop(index, None)
-        self.unreached &= ~(1 << index)
         self.readers -= member is not None and not member.no_source
         return member is not None
 

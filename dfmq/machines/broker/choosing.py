@@ -29,7 +29,7 @@ class Choosing:
     in quarantine, and its own parents lead to somebody who holds the piece and not to the child. A parent that is on
     probation, or slower than the child, is proposed only for a piece that nobody better holds whole. A parent in
     another zone is proposed only for a piece that nobody good in the child's zone holds or is getting, or only such
-    as are too meagre to wait for."""
+    as are too meagre to wait for. A child that is unreached is proposed no parent that has its share of trials."""
 
     def __init__(
         self, leases: Leases, slots: Slots, rates: Rates, health: Health, zones: Zones, rng: random.Random
@@ -76,10 +76,14 @@ class Choosing:
 
     def _parents(self, task: Task, child: int) -> int:
         """Peers with room that may serve the child something."""
-        room, near = self._slots.room & ~(1 << child), self._zones.near(child)
+        room, near = self._slots.room & ~(1 << child | self._tried(child)), self._zones.near(child)
         if near != EVERYBODY and not self._zones.has_way_in(task.id, self._zones.of(child)):
             return room & near
         return room
+
+    def _tried(self, child: int) -> int:
+        """Parents that have no slot for one like this child, a bit set."""
+        return self._leases.tried() if self._health.unreached >> child & 1 else 0
 
     def _doubtful(self, child: int) -> int:
         return self._health.suspected | self._rates.slower_than(child)
@@ -90,7 +94,7 @@ class Choosing:
         """Some of these parents for each of these pieces they could give. All of them are doubtful, or none."""
         whole, taken, takers_of = task.whole, task.taken, self._leases.of_pieces(task.id)
         level_of, chance, candidates = self._slots.level_of, self._rng.random, []
-        whole_only = self._rates.slow | self._health.barred | task.unreached
+        whole_only = self._rates.slow | self._health.barred | self._health.unreached
         far = parents & ~self._zones.near(child)
         acquainted = self._leases.acquainted.get(child, 0)
         if acquainted.bit_count() < ranking.ENOUGH_PARENTS:
@@ -175,11 +179,11 @@ class Choosing:
     # ── for a parent ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def offered(self, task: Task, parent: int) -> int:
-        """The pieces this peer could give: what it holds and, unless it is slow or not reached, what it is taking."""
+        """The pieces this peer could give: what it holds and, unless it is slow or unreached, what it is taking."""
         if self._health.barred >> parent & 1:
             return 0
         pieces = task.held.get(parent, 0)
-        if not (self._rates.slow | task.unreached) >> parent & 1:
+        if not (self._rates.slow | self._health.unreached) >> parent & 1:
             pieces |= task.taking.get(parent, 0)
         return pieces & task.available
 
@@ -203,6 +207,8 @@ class Choosing:
         """This parent, which offers the piece and has room, may serve it to this child."""
         if not self._field(task, child, piece) >> parent & 1 or not self._reaches(task, child, parent):
             return False
+        if self._tried(child) >> parent & 1:
+            return False
         if self._doubtful(child) >> parent & 1 and not self._last_resorts(task, child, piece) >> parent & 1:
             return False
         return self._leads_home(task, child, piece, parent)
@@ -221,7 +227,7 @@ class Choosing:
         if suffice(holders := task.whole.get(piece, 0) & good & ~task.members[child].shunned):
             return near
         # Who is getting it and failed the child, waits itself for what comes in.
-        for taker in bitfield.members(task.taken.get(piece, 0) & good & ~task.unreached):
+        for taker in bitfield.members(task.taken.get(piece, 0) & good & ~self._health.unreached):
             if self._leads_home(task, child, piece, taker) and suffice(holders := holders | 1 << taker):
                 return near
         return EVERYBODY
@@ -278,7 +284,7 @@ class Choosing:
         meagre, where nobody near is to be waited for. `is_overdue`: where a near holder is not to be left for others,
         the lease may be tried again with itself."""
         suspected = self._health.suspected
-        unfit = suspected | self._rates.unwelcome_to(lease.child)
+        unfit = suspected | self._rates.unwelcome_to(lease.child) | self._tried(lease.child)
         whole = task.whole.get(lease.piece, 0)
         good = whole & self._slots.room & ~(unfit | 1 << lease.child | 1 << lease.parent)
         near, levels = self._zones.near(lease.child), self._slots.level_of

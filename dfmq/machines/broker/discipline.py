@@ -17,6 +17,8 @@ from dfmq.wire.topics import ALL
 #: failures that are held against the parent's host, unless the parent itself has not got the whole piece: it waits for
 #: its own parent, or has just lost that
 BLAMED = frozenset({"stalled", "unreachable", "refused", "expired"})
+#: of these, failures that may as well be those of the way to the child
+SILENT = frozenset({"stalled", "expired"})
 
 
 class Discipline:
@@ -46,6 +48,7 @@ class Discipline:
             child=child.id, parent=parent.id, code=code,
         )  # fmt: skip
         self._scheduler.failed(task, lease, now)
+        unreached = desk.health.unreached
         if lease.is_far and code in ("stalled", "expired"):
             desk.zones.narrow(lease.child)
         if code == "corrupt":
@@ -55,8 +58,11 @@ class Discipline:
                 self._suspect(parent.host)
         elif code in BLAMED:
             had_it = task.held.get(lease.parent, 0) >> lease.piece & 1
+            if had_it and code in SILENT:
+                desk.health.missed(child.host)
             if had_it and desk.health.blame(parent.host, child.host, now):
                 self._suspect(parent.host)
+        self._look_at_changed(unreached)
         self._admission.rescue(task, lease.child, now)
 
     def _is_last_seed(self, peer: Peer) -> bool:
@@ -73,8 +79,10 @@ class Discipline:
                 # Those below it waited for somebody who had lost their own parent: they can serve others once more.
                 self._scheduler.stir(task)
         done = leases.of_child(task.id, index, pieces & task.taking.get(index, 0))
+        unreached = self._desk.health.unreached
         for lease in done:
             self._praise(lease, child, now)
+        self._look_at_changed(unreached)
         if done:
             self._scheduler.done(task, index, done, now)
 
@@ -87,6 +95,12 @@ class Discipline:
             "lease.done", lease=lease.id, task=lease.task, piece=lease.piece, child=child.id, parent=parent.id,
             seconds=now - lease.granted_at,
         )  # fmt: skip
+
+    def _look_at_changed(self, unreached: int) -> None:
+        """Who was not among these and is now gets one lease at a time, and nobody is given what it is taking; who is
+        not any more, as many as it wants."""
+        for index in bitfield.members(unreached ^ self._desk.health.unreached):
+            self._scheduler.reached(index)
 
     def slowed(self, index: int) -> None:
         """The peer has turned out to be slow: whoever is not takes nothing from it any more that others have, and what

@@ -32,6 +32,8 @@ class Standing:
     score: float = 0.0
     #: complaints it has made as a child without a success since: whoever finds fault with everybody counts little
     complaints: int = 0
+    #: pieces come through to it; None: it is not known
+    is_reached: bool | None = None
     touched_at: float = 0.0
     probation_until: float = 0.0
     quarantined_until: float = 0.0
@@ -43,7 +45,8 @@ class Standing:
 
 class Health:
     """Law: `suspected` and `barred` are the peers of hosts on probation and in quarantine; such a host has a deadline
-    at which that ends; hosts with no peer here and nothing held against them are forgotten."""
+    at which that ends; `unreached` are the peers of hosts that waited in vain and had no piece from anybody
+    yet; hosts with no peer here and nothing held against them are forgotten."""
 
     def __init__(self) -> None:
         self._hosts: dict[HostId, Standing] = {}
@@ -51,6 +54,7 @@ class Health:
         #: bit sets of roster indices
         self.suspected = 0
         self.barred = 0
+        self.unreached = 0
 
     def join(self, host: HostId, index: int) -> bool:
         """A peer of this host is here; True when the host is in quarantine."""
@@ -60,6 +64,8 @@ class Health:
             self.suspected |= 1 << index
         if standing.quarantined_until:
             self.barred |= 1 << index
+        if standing.is_reached is False:
+            self.unreached |= 1 << index
         return bool(standing.quarantined_until)
 
     def leave(self, host: HostId, index: int, now: float) -> None:
@@ -68,6 +74,7 @@ class Health:
         standing.peers &= ~(1 << index)
         self.suspected &= ~(1 << index)
         self.barred &= ~(1 << index)
+        self.unreached &= ~(1 << index)
         self._forget_if_clean(host, standing, now)
         if len(self._hosts) > MOST_HOSTS:
             self._forget_one()
@@ -86,9 +93,18 @@ class Health:
         self._arm(host, standing)
         return not was_suspected
 
+    def missed(self, child: HostId) -> None:
+        """Nothing came to a child from a parent that had it. If nothing ever came, the way to it may be closed."""
+        standing = self._hosts[child]
+        if standing.is_reached is None:
+            standing.is_reached = False
+            self.unreached |= standing.peers
+
     def praise(self, host: HostId, child: HostId, now: float) -> bool:
         """A child got a piece from a parent on this host. True when that ends the host's probation."""
-        self._hosts[child].complaints = 0
+        served = self._hosts[child]
+        served.complaints, served.is_reached = 0, True
+        self.unreached &= ~served.peers
         standing = self._hosts[host]
         if not standing.score:
             return False
@@ -178,13 +194,15 @@ class Health:
 
     def check(self) -> None:
         """See the class's law."""
-        suspected = barred = 0
+        suspected = barred = unreached = 0
         for host, standing in self._hosts.items():
             if standing.probation_until:
                 suspected |= standing.peers
             if standing.quarantined_until:
                 barred |= standing.peers
+            if standing.is_reached is False:
+                unreached |= standing.peers
             if bool(standing.probation_until or standing.quarantined_until) != (self.deadlines.at(host) is not None):
                 raise InvariantViolated(f"host {host.hex()}: its deadline does not follow from its standing")
-        if (suspected, barred) != (self.suspected, self.barred):
-            raise InvariantViolated("suspected or barred peers are not those of the hosts")
+        if (suspected, barred, unreached) != (self.suspected, self.barred, self.unreached):
+            raise InvariantViolated("suspected, barred or unreached peers are not those of the hosts")

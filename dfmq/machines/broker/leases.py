@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
 
 from dfmq.errors import InvariantViolated
 from dfmq.machines.broker.looks import Looks
-from dfmq.machines.broker.slots import Slots
+from dfmq.machines.broker.slots import SLOT, Slots
 from dfmq.machines.broker.zones import Zones
 from dfmq.model import bitfield
 from dfmq.model.ids import LeaseId, TaskId
@@ -33,6 +34,8 @@ class LiveLease(msgspec.Struct, eq=False, gc=False):
     depth: int
     #: the parent stands in another zone; also counted in Zones
     is_far: bool
+    #: nothing had reached the child when this was granted, though it was tried
+    is_trial: bool
 
 
 _NONE: dict[int, dict[int, LiveLease]] = {}
@@ -42,12 +45,15 @@ _NOBODY: dict[LeaseId, LiveLease] = {}
 #: Ids of leases begin as many 2**32 above one as the epoch's last 29 bits say, below those that peers give themselves.
 EPOCHS_APART = 1 << 29
 LEASES_AN_EPOCH_BITS = 32
+#: One slot in so many may go to trials, and one at least: what a child gets that nothing has reached stands until it is
+#: given up, half a minute maybe, and nobody else has the slot.
+SLOTS_A_TRIAL = 8
 
 
 class Leases:
     """Law: a lease stands in all three indices or in none; a child has at most one lease on a piece; what is booked on
     a parent is the sum of its leases' costs, and into a zone come those of its children from elsewhere; every lease is
-    looked at by its deadline."""
+    looked at by its deadline; `trials` counts each parent's leases that are trials."""
 
     def __init__(self, slots: Slots, zones: Zones, epoch: int = 0) -> None:
         self._slots = slots
@@ -61,13 +67,16 @@ class Leases:
         #: child → the parents it has had, a bit set: they are connected. A guess: peers come and go
         self.acquainted: dict[int, int] = {}
         self.looks = Looks()
+        #: parent → its leases that are trials; only who has one
+        self.trials: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
 
     def grant(
-        self, task: TaskId, piece: int, child: int, parent: int, cost: int, now: float, seconds: float, patience: float
-    ) -> LiveLease:
+        self, task: TaskId, piece: int, child: int, parent: int, cost: int, now: float, seconds: float, patience: float,
+        *, is_trial: bool = False,
+    ) -> LiveLease:  # fmt: skip
         """Book a lease. The child must have none on this piece."""
         pieces = self._by_piece.get(task)
         if pieces is None:
@@ -85,7 +94,8 @@ class Leases:
         lease_id = LeaseId(self._next_id)
         self._next_id += 1
         takers[child] = self._by_id[lease_id] = lease = LiveLease(
-            lease_id, task, piece, child, parent, cost, now, now + seconds, now + min(seconds, patience), depth, is_far
+            lease_id, task, piece, child, parent, cost, now, now + seconds, now + min(seconds, patience), depth, is_far,
+            is_trial,
         )  # fmt: skip
         self.looks.set(lease_id, lease.look_at)
         served = self._by_parent.get(parent)
@@ -94,6 +104,8 @@ class Leases:
         else:
             served[lease_id] = lease
         self._slots.book(parent, cost)
+        if is_trial:
+            self.trials[parent] = self.trials.get(parent, 0) + 1
         self.acquainted[child] = self.acquainted.get(child, 0) | 1 << parent
         return lease
 
@@ -127,8 +139,22 @@ class Leases:
             if not pieces:
                 del self._by_piece[lease.task]
         self._slots.book(lease.parent, -lease.cost)
+        if lease.is_trial:
+            self._end_trial(lease.parent)
         if lease.is_far:
             self._zones.entered(lease.task, lease.child)
+
+    def _end_trial(self, parent: int) -> None:
+        left = self.trials[parent] - 1
+        if left:
+            self.trials[parent] = left
+        else:
+            del self.trials[parent]
+
+    def tried(self) -> int:
+        """Parents with as many trials as they may have; a bit set."""
+        capacity = self._slots.capacity
+        return bitfield.of(p for p, n in self.trials.items() if n >= max(1, capacity[p] // (SLOTS_A_TRIAL * SLOT)))
 
     def forget(self, child: int) -> None:
         """The peer is gone; its leases were ended before. Whoever gets its index may be taken for an acquaintance of
@@ -213,6 +239,8 @@ class Leases:
             if self._by_parent[lease.parent].get(key) is not lease:
                 raise InvariantViolated(f"lease {key} is not with its parent")
             self._check_ring(lease)
+        if self.trials != Counter(lease.parent for lease in self if lease.is_trial):
+            raise InvariantViolated(f"the trials are not {self.trials}")
         if booked != self._slots.booked:
             raise InvariantViolated(f"booked {self._slots.booked}, but the leases cost {booked}")
         self.looks.check()

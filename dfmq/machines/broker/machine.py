@@ -261,6 +261,9 @@ class BrokerMachine:
         has_room = self._desk.slots.resize(index, self._desk.rates.capacity(index))
         if change or has_room:
             self._scheduler.rated(index, change, has_room)
+        if index in self._desk.leases.trials:
+            # It may have more slots than before, and so room for more trials.
+            self._scheduler.offer(index)
         if slower & ~self._desk.rates.slower_than(index):
             # It takes less than before, and some parents are too slow for it no more.
             self._scheduler.look_at(index)

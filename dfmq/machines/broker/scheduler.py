@@ -19,9 +19,6 @@ from dfmq.wire.messages import Lease
 WORK_PER_EVENT = 64
 #: parked children looked at in the order they came, before they are found by piece
 SCANNED_IN_ORDER = 64
-#: so many leases in a row that came to nothing, and a child gets one at a time until one brings something: whom nobody
-#: reaches must not keep the slots that others could use
-FAILURES_BEFORE_ONE = 3
 #: this many failures in a row and a child's wants rest, doubling: who fails at once everywhere must not spin the broker
 FAILURES_BEFORE_REST = 4
 REST_SECONDS = 0.1
@@ -72,13 +69,12 @@ class Scheduler:
         return True
 
     def _is_held_back(self, task: Task, child: int) -> bool:
-        """Looked at again when its rest is over, or when its lease ends: who is slow gets one piece at a time (design,
-        section 2), and so does whom nothing has reached."""
-        if child in task.taking and (self._desk.rates.slow | task.unreached) >> child & 1:
+        """Looked at again when its rest is over, or when the lease of a slow child ends: that gets one piece at a
+        time (design, section 2). So does one that is unreached, until one has come."""
+        if (self._desk.rates.slow | self._desk.health.unreached) >> child & 1 and child in task.taking:
             return True
-        return (
-            task.members[child].failures >= FAILURES_BEFORE_REST and self.wants.resting.at((task.id, child)) is not None
-        )
+        is_failing = task.members[child].failures >= FAILURES_BEFORE_REST
+        return is_failing and self.wants.resting.at((task.id, child)) is not None
 
     def _is_sated(self, task: Task, child: int) -> bool:
         """It has enough leases while pieces of the content are still missing everywhere: all children then take the
@@ -114,7 +110,8 @@ class Scheduler:
         is_long = desk.zones.are_several and (desk.zones.is_far(child, parent) or not task.whole[piece] >> parent & 1)
         cost, seconds = desk.rates.terms(child, parent, task.content.cut.piece_length, is_long=is_long)
         patience = self._patience.of(task, child)
-        lease = desk.leases.grant(task.id, piece, child, parent, cost, now, seconds, patience)
+        is_trial = bool(desk.health.unreached >> child & 1)
+        lease = desk.leases.grant(task.id, piece, child, parent, cost, now, seconds, patience, is_trial=is_trial)
         task.take(child, piece)
         left = self.wants.granted(task.id, child)
         taker, giver = desk.roster.at(child), desk.roster.at(parent)
@@ -167,19 +164,7 @@ class Scheduler:
         if member.failures >= FAILURES_BEFORE_REST:
             doublings = min(member.failures - FAILURES_BEFORE_REST, 16)
             self.wants.resting.set((task.id, child), now + min(MOST_REST_SECONDS, REST_SECONDS * 2.0**doublings))
-        if member.failures >= FAILURES_BEFORE_ONE:
             self.wants.unpark(task.id, child)
-            self.wants.look_at(task.id, child)
-            if not task.unreached >> child & 1:
-                self._not_reached(task, child)
-
-    def _not_reached(self, task: Task, child: int) -> None:
-        """Nothing comes to it, so nobody is to wait for what it takes."""
-        task.unreached |= 1 << child
-        for orphan in self._desk.leases.of_parent(child):
-            if orphan.task == task.id and not task.held.get(child, 0) >> orphan.piece & 1:
-                self.revoke(task, orphan)
-        self._let_in(task.id, self._desk.zones.of(child))
 
     def done(self, task: Task, child: int, leases: list[LiveLease], now: float) -> None:
         """The child has the pieces: what it held against parents is forgotten."""
@@ -195,7 +180,6 @@ class Scheduler:
         if member is not None:
             if member.failures:
                 member.failures = 0
-                task.unreached &= ~(1 << child)
                 self.wants.resting.clear((task.id, child))
             member.shunned = 0
             self.wants.look_at(task.id, child)
@@ -277,6 +261,14 @@ class Scheduler:
                     self.lost_holder(self._desk.catalog.tasks[task_id], self._desk.zones.of(peer))
         if change:
             self.look_at(peer)
+
+    def reached(self, peer: int) -> None:
+        """Whether anything reaches the peer is judged otherwise now: it gets more at a time, or less, and others may
+        wait for what it takes, or what it would have brought into its zone comes by another."""
+        self.look_at(peer)
+        self.offer(peer)
+        for task_id in self.wants.parked:
+            self._let_in(task_id, self._desk.zones.of(peer))
 
     def look_at(self, peer: int) -> None:
         """Others may serve the peer now than before: it is looked at as a child, in each of its tasks."""
