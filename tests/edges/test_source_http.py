@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 import pytest
-from support.sources import FaultySource
+from support.sources import FaultySource, read_all
 
-from dfmq.edges.source.reply import SourceReply
 from dfmq.edges.source.sources import Sources
 from dfmq.errors import NotAuthorised, SourceError, SourceRefused, SourceUnreachable
 from dfmq.model.settings import SourceSettings
@@ -43,22 +42,15 @@ async def sources() -> AsyncIterator[Sources]:
     await sources.close()
 
 
-async def _read(reply: SourceReply) -> bytes:
-    try:
-        return b"".join([block async for block in reply.body()])
-    finally:
-        await reply.close()
-
-
 async def _got(sources: Sources, url: str, **more: object) -> bytes:
-    return await _read(await sources.ask(msgspec.convert({"url": url, **more}, Request)))
+    return await read_all(await sources.ask(msgspec.convert({"url": url, **more}, Request)))
 
 
 async def _failure(sources: Sources, request: Request | str, offset: int = 0, etag: str = "") -> SourceError:
     """What asking and reading end in."""
     request = Request(url=request) if isinstance(request, str) else request
     with pytest.raises(SourceError) as caught:
-        await _read(await sources.ask(request, offset, etag))
+        await read_all(await sources.ask(request, offset, etag))
     return caught.value
 
 
@@ -79,9 +71,9 @@ async def test_one_get_with_our_name_and_no_coding(server: FaultySource, sources
 
 async def test_a_resume_is_bound_to_the_version(server: FaultySource, sources: Sources) -> None:
     url = server.put("/x", CONTENT, etag='"v1"')
-    await _read(await sources.ask(Request(url=url), 10, '"v1"', "yesterday"))
-    await _read(await sources.ask(Request(url=url), 10, 'W/"v1"', "yesterday"))
-    await _read(await sources.ask(Request(url=url), 10, "", "yesterday"))
+    await read_all(await sources.ask(Request(url=url), 10, '"v1"', "yesterday"))
+    await read_all(await sources.ask(Request(url=url), 10, 'W/"v1"', "yesterday"))
+    await read_all(await sources.ask(Request(url=url), 10, "", "yesterday"))
     strong, weak, dated = server.seen("/x")[:3]
     assert (strong["range"], strong["if-range"]) == ("bytes=10-", '"v1"')
     assert not {"range", "if-range"} & weak.keys(), "neither a weak ETag vouches for bytes, nor a date in its place"
@@ -215,7 +207,7 @@ async def test_a_stall_says_where_and_how_long_and_a_resume_gets_the_rest(
     assert not caught.value.permanent
     rest = await sources.ask(Request(url=url), len(got), reply.etag, reply.last_modified)
     assert rest.kind == "partial"
-    assert got + await _read(rest) == CONTENT
+    assert got + await read_all(rest) == CONTENT
     assert server.bytes_sent("/x") == len(CONTENT), "no byte twice"
 
 
@@ -269,7 +261,7 @@ async def test_a_part_that_is_not_the_one_asked_for_is_no_part(
     url = server.put("/x", CONTENT, headers={"Content-Range": said})
     reply = await sources.ask(Request(url=url), 1000)
     assert (reply.kind, reply.offset) == ("full", 0)
-    assert await _read(reply) == CONTENT
+    assert await read_all(reply) == CONTENT
     assert ["range" in seen for seen in server.seen("/x")] == [True, False]
 
 
@@ -277,7 +269,7 @@ async def test_a_server_without_ranges_sends_everything(server: FaultySource, so
     url = server.put("/x", CONTENT, ranges=False, etag="", last_modified="")
     reply = await sources.ask(Request(url=url), 1000)
     assert (reply.kind, reply.offset, reply.ranges, reply.etag) == ("full", 0, False, "")
-    assert await _read(reply) == CONTENT
+    assert await read_all(reply) == CONTENT
 
 
 async def test_a_part_of_another_version_is_not_mixed_in(server: FaultySource, sources: Sources) -> None:
@@ -285,14 +277,14 @@ async def test_a_part_of_another_version_is_not_mixed_in(server: FaultySource, s
     url = server.put("/x", CONTENT, etag='"old"', headers={"ETag": '"new"'})
     reply = await sources.ask(Request(url=url), 1000, '"old"')
     assert (reply.kind, reply.etag) == ("full", '"new"')
-    assert await _read(reply) == CONTENT
+    assert await read_all(reply) == CONTENT
     assert server.requests("/x") == 2
 
 
 async def test_an_unknown_length_is_read_to_its_end(server: FaultySource, sources: Sources) -> None:
     reply = await sources.ask(Request(url=server.put("/x", CONTENT, chunked=True)))
     assert (reply.kind, reply.length) == ("full", None)
-    assert await _read(reply) == CONTENT
+    assert await read_all(reply) == CONTENT
 
 
 # ── coded bodies ──
@@ -324,7 +316,7 @@ async def test_a_gz_file_stays_one(server: FaultySource, sources: Sources) -> No
     url = server.put("/logs.tar.gz", CONTENT, headers={"Content-Encoding": "gzip"})
     reply = await sources.ask(Request(url=url))
     assert (reply.length, reply.ranges) == (len(CONTENT), True)
-    assert await _read(reply) == CONTENT
+    assert await read_all(reply) == CONTENT
 
 
 async def test_a_coding_we_cannot_read_is_refused(server: FaultySource, sources: Sources) -> None:
@@ -394,7 +386,7 @@ async def test_sessions_for_private_trust_are_bounded(sources: Sources, monkeypa
             request = Request(url=server.put("/x", CONTENT), cacert=server.cacert)
             reading.append(await sources.ask(request))
         # Six are read from, so six are kept; what is in use is never closed.
-        assert [hashlib.md5(await _read(reply)).digest() for reply in reading] == [hashlib.md5(CONTENT).digest()] * 6
+        assert [hashlib.md5(await read_all(reply)).digest() for reply in reading] == [hashlib.md5(CONTENT).digest()] * 6
         assert await _got(sources, request.url, cacert=request.cacert) == CONTENT
         http = sources._http
         assert http is not None and len(http._sessions._kept) == 3
@@ -434,7 +426,7 @@ async def test_https_goes_through_a_tunnel_of_the_proxy(
         port = proxy.sockets[0].getsockname()[1]
         monkeypatch.setenv("https_proxy", f"http://me:secret@127.0.0.1:{port}")
         request = Request(url=secure.put("/x", CONTENT), cacert=secure.cacert, headers=(("Authorization", "for x"),))
-        assert await _read(await sources.ask(request)) == CONTENT
+        assert await read_all(await sources.ask(request)) == CONTENT
         await sources.close()
     assert "proxy-authorization: basic" in heads[0] and "for x" not in heads[0]
     assert "proxy-authorization" not in secure.seen("/x")[0]
@@ -450,7 +442,7 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def test_closing_breaks_what_is_being_read(server: FaultySource, sources: Sources) -> None:
     reply = await sources.ask(Request(url=server.put("/x", CONTENT, stall_after=10_000)))
-    reading = asyncio.ensure_future(_read(reply))
+    reading = asyncio.ensure_future(read_all(reply))
     await asyncio.sleep(0)
     await sources.close()
     with pytest.raises(SourceError):

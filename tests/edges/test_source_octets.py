@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from support.sources import FaultySource
+from support.sources import FaultySource, read_all
 
-from dfmq.edges.source.reply import SourceReply
 from dfmq.edges.source.sources import Sources
 from dfmq.errors import SourceError
 from dfmq.model.settings import SourceSettings
@@ -29,18 +28,11 @@ async def sources() -> AsyncIterator[Sources]:
     await sources.close()
 
 
-async def _read(reply: SourceReply) -> bytes:
-    try:
-        return b"".join([block async for block in reply.body()])
-    finally:
-        await reply.close()
-
-
 async def test_a_validator_that_is_no_text_is_as_good_as_none(server: FaultySource, sources: Sources) -> None:
     url = server.put("/x", CONTENT, etag='"caf\xe9"', last_modified="g\xe9stern")
     reply = await sources.ask(Request(url=url))
     assert (reply.etag, reply.last_modified) == ("", "")
-    assert await _read(reply) == CONTENT
+    assert await read_all(reply) == CONTENT
 
 
 async def test_a_validator_in_utf_8_goes_back_as_it_came(server: FaultySource, sources: Sources) -> None:
@@ -58,7 +50,7 @@ async def test_a_part_under_a_name_that_is_no_text_is_another_versions(server: F
     url = server.put("/x", CONTENT, etag='"old"', headers={"ETag": '"\xff"'})
     reply = await sources.ask(Request(url=url), 1000, '"old"')
     assert (reply.kind, reply.etag) == ("full", "")
-    assert await _read(reply) == CONTENT
+    assert await read_all(reply) == CONTENT
 
 
 @pytest.mark.parametrize("octets", ["\xe9", "\xc3\xa9\xe9"])
@@ -68,7 +60,7 @@ async def test_a_redirect_with_stray_octets_leads_where_they_are_quoted(
     quoted = "/caf" + "".join(f"%{ord(octet):02X}" for octet in octets)
     server.put(quoted, CONTENT)
     reply = await sources.ask(Request(url=server.put("/x", redirect=f"/caf{octets}")))
-    assert await _read(reply) == CONTENT
+    assert await read_all(reply) == CONTENT
     assert server.requests(quoted) == 1
 
 

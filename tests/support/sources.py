@@ -319,3 +319,11 @@ class _MemoryReply(SourceReply):
 
     async def close(self) -> None:
         pass
+
+
+async def read_all(reply: SourceReply) -> bytes:
+    """The whole body; the reply is closed whatever comes of it."""
+    try:
+        return b"".join([block async for block in reply.body()])
+    finally:
+        await reply.close()

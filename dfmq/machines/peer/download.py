@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from dfmq.errors import InvariantViolated, TransferError
-from dfmq.machines.effects import LoadTask, OpenStore, PeerEffect, ProveContent, SealStore, TellBroker
+from dfmq.machines.effects import LoadTask, PeerEffect, ProveContent, SealStore, TellBroker
 from dfmq.machines.peer.holding import Holding, Holdings
 from dfmq.machines.peer.inflow import Tally
 from dfmq.machines.peer.intake import Intake
@@ -169,8 +169,7 @@ class Download:
             return effects + (self._run(now) if self.phase == "asking" else self._more(now))
         if self.phase != "preparing":
             self.phase = "preparing"
-            names = holding.etag, holding.last_modified, holding.strong_date
-            effects.append(OpenStore(self.task, holding.content, self.request, *names))
+            effects.append(holding.to_open(self.request))
         return effects
 
     def replaced(self, now: float) -> list[PeerEffect]:

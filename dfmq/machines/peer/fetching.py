@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from dfmq.machines.effects import DropSource, OpenStore, PeerEffect, Record
+from dfmq.machines.effects import DropSource, PeerEffect, Record
 from dfmq.machines.events import SourceAnswered, SourceBroke, StoreFailed, StoreLoaded
 from dfmq.machines.peer.alarm import Alarm
 from dfmq.machines.peer.announcements import Announcements
@@ -157,7 +157,7 @@ class Fetching:
         effects += [self._announcements.sourced(permit, task, content, fresh) for permit in reading.permits]
         if holding is not None:
             if same:
-                holding.learn_validators(answer.etag, answer.last_modified, answer.strong_date)
+                holding.learn_validators(answer)
             effects += self._announcements.pieces(holding)
         return effects + self._readings.remove(reading, now)
 
@@ -178,7 +178,7 @@ class Fetching:
         # a part again, and give none.
         is_whole_anyway = reading.from_zero or (answer.kind == "full" and reading.asked_offset > 0)
         reading.is_settled, reading.from_zero, reading.is_doubtful = True, False, False
-        holding.learn_validators(answer.etag, answer.last_modified, answer.strong_date)
+        holding.learn_validators(answer)
         is_pinned = holding.is_pinned or bool(reading.request.digest)
         reading.takes_ranges = answer.ranges and is_pinned and not is_whole_anyway
         if answer.kind == "full" and reading.position() is not None and rules.may_differ(reading, holding, answer):
@@ -192,8 +192,7 @@ class Fetching:
         if reading.is_opened or (holding.is_open and reading.position() is None):
             return effects + self._bodies.read(reading, now)
         reading.state = "opening"
-        names = holding.etag, holding.last_modified, holding.strong_date
-        return [*effects, OpenStore(reading.task, holding.content, reading.request, *names)]
+        return [*effects, holding.to_open(reading.request)]
 
     def _ask_for_all(self, reading: Reading, now: float) -> list[PeerEffect]:
         """The answer is the end of something else than we hold: ask for all of it."""

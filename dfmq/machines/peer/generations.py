@@ -71,7 +71,7 @@ class Generations:
         if reading.is_doubtful or not (reading.request.digest or _is_known_again(answer)):
             content = Content(Generation(self._rng.randbytes(GENERATION_BYTES)), content.cut, content.algorithm)
         holding = Holding(reading.task, content, reading.request)
-        holding.learn_validators(answer.etag, answer.last_modified, answer.strong_date)
+        holding.learn_validators(answer)
         return holding
 
     def is_same(self, reading: Reading, holding: Holding | None, answer: SourceAnswered) -> bool:
@@ -111,7 +111,8 @@ class Generations:
             return False
         if holding.etag and answer.etag:
             return holding.etag.removeprefix("W/") != answer.etag.removeprefix("W/")
-        return "" not in (holding.last_modified, answer.last_modified) and not _same_date(holding, answer)
+        dates = holding.last_modified, answer.last_modified
+        return all(dates) and dates[0] != dates[1]
 
     def goes_on(self, holding: Holding | None, answer: SourceAnswered) -> bool:
         """Nothing names the version, but it is being read here and the answer is as long: it is taken for the same
@@ -131,11 +132,7 @@ def _has_its_date(holding: Holding, answer: SourceAnswered) -> bool:
     """What we read ourselves under a young date has no name but this date: while that stands it is taken for the same,
     and what is missing of it is read with all the rest and compared."""
     is_dated = bool(holding.last_modified) and not holding.etag and not answer.etag
-    return is_dated and not holding.strong_date and _same_date(holding, answer)
-
-
-def _same_date(holding: Holding, answer: SourceAnswered) -> bool:
-    return holding.last_modified == answer.last_modified
+    return is_dated and not holding.strong_date and holding.last_modified == answer.last_modified
 
 
 def _agrees(holding: Holding, answer: SourceAnswered) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dfmq.errors import InvariantViolated
-from dfmq.machines.effects import StoredSpan
+from dfmq.machines.effects import OpenStore, StoredSpan
+from dfmq.machines.events import SourceAnswered
 from dfmq.machines.peer.assembly import Assembly
 from dfmq.model import bitfield
 from dfmq.model.ids import TaskId
@@ -49,7 +50,7 @@ class Holding:
     def of_shelved(cls, task: TaskId, shelved: Shelved) -> Holding:
         """What an earlier life left. Its store must be opened before anything is written, unless it is complete."""
         holding = cls(task, shelved.content, shelved.request)
-        holding.learn_validators(shelved.etag, shelved.last_modified, shelved.strong_date)
+        holding.learn_validators(shelved)
         holding.merge(shelved.held, shelved.partial, shelved.proofs)
         holding.is_open = holding.is_finished = holding.held != 0 and holding.is_complete
         return holding
@@ -183,10 +184,14 @@ class Holding:
         ours = self.request
         return canonical_url(ours.url, ours.filters) == canonical_url(request.url, request.filters)
 
-    def learn_validators(self, etag: str, last_modified: str, strong_date: bool) -> None:
+    def learn_validators(self, named: SourceAnswered | Shelved) -> None:
         """The source names this generation so; not when that is known (a mirror may call it otherwise)."""
         if not self.is_named:
-            self.etag, self.last_modified, self.strong_date = etag, last_modified, strong_date
+            self.etag, self.last_modified, self.strong_date = named.etag, named.last_modified, named.strong_date
+
+    def to_open(self, request: Request) -> OpenStore:
+        """What makes the store ready for it; `request`: whose content it is."""
+        return OpenStore(self.task, self.content, request, self.etag, self.last_modified, self.strong_date)
 
     def ask_proof(self, algorithm: str) -> bool:
         """Whether ProveContent is to be asked for now: not when it is known or under way."""

@@ -36,14 +36,20 @@ def prove(reader: Reader, content: bytes) -> None:
     reader.proved("sha256", hashlib.sha256(content).hexdigest())
 
 
+def read_to_its_end(reader: Reader) -> None:
+    """The rest comes, all of it is what the digest names, and nobody is blamed."""
+    reader.body()
+    reader.store()
+    prove(reader, RIGHT)
+    assert reader.take(say.SourceFailed) == []
+    assert not reader.fetching.reads(reader.task)
+
+
 def test_a_read_goes_on_under_the_name_of_the_version_also_where_a_digest_is_given() -> None:
     reader = broken_off(RIGHT, ETAG)
     assert reader.ask is not None and reader.ask.etag == ETAG
     reader.answer("partial")
-    reader.body()
-    reader.store()
-    prove(reader, RIGHT)
-    assert not reader.fetching.reads(reader.task)
+    read_to_its_end(reader)
     assert reader.source_bytes == len(RIGHT)
 
 
@@ -58,11 +64,7 @@ def test_what_has_another_name_now_is_compared_and_not_mixed(kinds: list[str]) -
     reader.wait()
     reader.answer(etag='"two"')
     assert reader.one(say.Sourced).generation != first
-    reader.body()
-    reader.store()
-    prove(reader, RIGHT)
-    assert reader.take(say.SourceFailed) == []
-    assert not reader.fetching.reads(reader.task)
+    read_to_its_end(reader)
 
 
 def test_the_same_octets_under_another_name_are_gone_on_with() -> None:
@@ -93,11 +95,7 @@ def test_without_a_name_it_is_read_from_its_beginning_and_compared(is_same: bool
         reader.wait()
         reader.answer(etag="")
         assert reader.one(say.Sourced).generation != first
-    reader.body()
-    reader.store()
-    prove(reader, RIGHT)
-    assert reader.take(say.SourceFailed) == []
-    assert not reader.fetching.reads(reader.task)
+    read_to_its_end(reader)
 
 
 def test_so_is_what_an_earlier_life_left() -> None:
@@ -111,10 +109,7 @@ def test_so_is_what_an_earlier_life_left() -> None:
     reader.chunks(1)
     reader.wait()
     reader.answer(etag="")
-    reader.body()
-    reader.store()
-    prove(reader, RIGHT)
-    assert reader.take(say.SourceFailed) == []
+    read_to_its_end(reader)
 
 
 def test_another_source_of_it_is_asked_for_what_is_missing() -> None:
@@ -130,10 +125,7 @@ def test_another_source_of_it_is_asked_for_what_is_missing() -> None:
     assert reader.ask is not None
     assert (reader.ask.request.url, reader.ask.offset, reader.ask.etag) == (request.url, 6 * CHUNK, "")
     reader.answer("partial", etag='"two"')
-    reader.body()
-    reader.store()
-    prove(reader, RIGHT)
-    assert reader.take(say.SourceFailed) == []
+    read_to_its_end(reader)
 
 
 def test_whose_content_is_wrong_is_told_at_once() -> None:
